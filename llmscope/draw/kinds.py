@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmscope.draw.painters.attention import paint_attention
 from llmscope.draw.painters.bars import page_next_token, paint_bars, paint_next_token
 from llmscope.draw.painters.columns import page_columns, paint_columns
@@ -15,86 +17,65 @@ from llmscope.draw.painters.query import is_one_query, paint_query
 from llmscope.draw.painters.runs import page_runs, paint_runs
 from llmscope.draw.painters.small_multiples import paint_small_multiples
 from llmscope.draw.painters.tokens import paint_tokens
-from llmscope.draw.painters.walkthrough.values import paint_values
-from llmscope.draw.painters.walkthrough.walk import page_walk, paint_walk
+from llmscope.draw.painters.walkthrough.values import paint_values, read_out_cell
+from llmscope.draw.painters.walkthrough.walk import page_walk, paint_walk, read_out_step
 from llmscope.draw.text_table import page_table
 from llmscope.figure import Figure, Focus
-from llmscope.figure.kinds import Kind
+from llmscope.figure.cursor import TEXTS
+from llmscope.figure.kinds import Kind, Readout
 from llmscope.lenses import find_lens
 
 
-def any_number(figure: Figure) -> None:
-    """Return None: further rows always show more."""
+def _has(name: str) -> Callable[[Figure, Focus], bool]:
+    """Return what tells whether the `extra` of a figure has an entry."""
+    return lambda figure, focus: name in figure.extra
 
 
-def _rows_of_map(figure: Figure) -> int:
-    """Return a row for each label down, the labels across, and the ends of the scale."""
-    return len(figure.axes[-2]) + 3 if len(figure.axes) > 1 else len(figure.axes[0]) + 1
+def _is_in_tiles(figure: Figure, focus: Focus) -> bool:
+    """Return whether a map has three axes."""
+    return len(figure.axes) == 3
 
 
+def _has_chances(figure: Figure, focus: Focus) -> bool:
+    """Return whether the numbers of tokens are their probabilities."""
+    return figure.unit == "probability"
+
+
+def _shows_cell(figure: Figure, focus: Focus) -> bool:
+    """Return whether a figure has the numbers of a step, and the focus is on one of them."""
+    return "seen" in figure.extra and focus.cell is not None
+
+
+def _of_neurons(figure: Figure) -> int:
+    """Return a row for each neuron, and the head."""
+    return len(figure.axes[-1]) + 1
+
+
+MAPS = (("layer", "position"), ("layer", "lens"))
 KINDS = (
-    Kind("heatmap", paint_query, fits=lambda figure, _: is_one_query(figure), rows=any_number),
-    Kind(
-        "heatmap",
-        paint_small_multiples,
-        fits=lambda figure, _: len(figure.axes) == 3,
-        rows=any_number,
-    ),
-    Kind(
-        "heatmap",
-        paint_values,
-        fits=lambda figure, focus: "seen" in figure.extra and focus.cell is not None,
-        rows=_rows_of_map,
-    ),
-    Kind(
-        "heatmap",
-        paint_map,
-        (("layer", "position"), ("layer", "lens")),
-        rows=_rows_of_map,
-        page=page_layers,
-    ),
-    Kind(
-        "heatmap", paint_heads, (("layer", "head"),), rows=_rows_of_map, page=page_layers, even=True
-    ),
-    Kind("heatmap", paint_attention, (("query", "key"),), rows=_rows_of_map, even=True),
-    Kind(
-        "heatmap",
-        paint_neurons,
-        (("position", "neuron"),),
-        rows=lambda figure: len(figure.axes[-1]) + 1,
-    ),
-    Kind("heatmap", paint_experts, (("position", "expert"),), rows=_rows_of_map, page=page_experts),
-    Kind(
-        "bars",
-        paint_next_token,
-        (("token",),),
-        fits=lambda figure, _: figure.unit == "probability",
-        page=page_next_token,
-    ),
+    Kind("heatmap", paint_query, fits=is_one_query),
+    Kind("heatmap", paint_small_multiples, fits=_is_in_tiles),
+    Kind("heatmap", paint_values, fits=_shows_cell, readout=read_out_cell),
+    Kind("heatmap", paint_map, MAPS, page=page_layers),
+    Kind("heatmap", paint_heads, (("layer", "head"),), page=page_layers, even=True),
+    Kind("heatmap", paint_attention, (("query", "key"),), even=True),
+    Kind("heatmap", paint_neurons, (("position", "neuron"),), rows=_of_neurons),
+    Kind("heatmap", paint_experts, (("position", "expert"),), page=page_experts),
+    Kind("bars", paint_next_token, (("token",),), _has_chances, page=page_next_token),
     Kind("table", paint_examples, (("example",),), page=page_examples),
-    Kind(
-        "table",
-        paint_runs,
-        (("run", "measure"),),
-        fits=lambda figure, _: "says" in figure.extra,
-        page=page_runs,
-    ),
+    Kind("table", paint_runs, (("run", "measure"),), _has("says"), page=page_runs),
     Kind(
         "table",
         paint_walk,
         (("step", "statistic"),),
-        fits=lambda figure, _: "steps" in figure.extra,
+        _has("steps"),
         page=page_walk,
+        readout=read_out_step,
     ),
-    Kind(
-        "table",
-        paint_columns,
-        (("sentence",), ("passage",), ("fork",), ("branch",)),
-        page=page_columns,
-    ),
-    Kind("heatmap", paint_heatmap, rows=_rows_of_map),
+    Kind("table", paint_columns, tuple((name,) for name in TEXTS), page=page_columns),
+    Kind("heatmap", paint_heatmap),
     Kind("bars", paint_bars),
-    Kind("lines", paint_lines, rows=any_number),
+    Kind("lines", paint_lines),
     Kind("tokens", paint_tokens),
     Kind("table", paint_table, page=page_table),
 )
@@ -109,3 +90,10 @@ def kind_of(figure: Figure, focus: Focus) -> Kind:
     lens = find_lens(figure.lens)
     kinds = (*lens.kinds, *KINDS) if lens is not None else KINDS
     return next(kind for kind in kinds if kind.draws(figure, focus))
+
+
+def readout_of(figure: Figure, focus: Focus) -> Readout | None:
+    """Return what tells about the place of a focus in a figure: its lens, or else its kind."""
+    lens = find_lens(figure.lens)
+    own = None if lens is None else lens.readout
+    return own or kind_of(figure, focus).readout

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LISTED = ("token", "neuron", "feature")
 """Axes of a list, of which the focus may have chosen an entry; otherwise it is at the first."""
+TEXTS = ("sentence", "passage", "fork", "branch")
+"""Axes of parts of the prompt."""
 FIXED = {"model": 0, "examples": -1, "statistic": -1}
 """The entry of an axis that stands for all: the first model, all examples, the norm of a step."""
 
@@ -61,6 +63,9 @@ def value_at(figure: Figure, focus: Focus) -> np.float32 | None:
     values: Any = figure.values
     if not values.size:
         return None
+    if "seen" in figure.extra:  # the numbers of a step of the walkthrough
+        values = values[tuple(figure.extra["seen"])]
+        return values if values == values else None
     for number, axis in enumerate(figure.axes):
         if axis.name in ("layer", "position", "query", LAYER_HEAD):
             index = focused_index(axis, focus)
@@ -72,6 +77,8 @@ def value_at(figure: Figure, focus: Focus) -> np.float32 | None:
             index = min(focus.step or 0, len(axis) - 1)
         elif axis.name in LISTED:
             index = _listed_row(figure, axis, focus)
+        elif axis.name in TEXTS:
+            index = _row_of_text(figure, focus)
         elif axis.name in FIXED:
             index = FIXED[axis.name]
         elif number == len(figure.axes) - 1:
@@ -81,6 +88,15 @@ def value_at(figure: Figure, focus: Focus) -> np.float32 | None:
             index = 0
         values = values[index]
     return values if values == values else None
+
+
+def _row_of_text(figure: Figure, focus: Focus) -> int:
+    """Return the row of the first part of the prompt that ends at the token of a focus or later."""
+    ends = [stop - 1 for stop in figure.extra.get("stops", ())]
+    ends = ends or list(figure.extra.get("positions", ()))
+    return next(
+        (row for row, end in enumerate(ends) if end >= focus.position), max(len(ends) - 1, 0)
+    )
 
 
 def _listed_row(figure: Figure, axis: Axis, focus: Focus) -> int:

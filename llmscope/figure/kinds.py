@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from llmscope.draw.painting import Canvas, Painting
     from llmscope.draw.render_options import RenderOptions
 
+Readout = Callable[[Figure, Focus], Iterator[str]]
 DRAWN = {"heatmap": 3, "bars": 1, "tokens": 1}
 """By form: how many axes a picture has. The leading ones beyond are taken at the focus."""
 
 
-def rows_of_first_axis(figure: Figure) -> int:
-    """Return a row for each label of the first axis, and those of what is told below them."""
+def usual_rows(figure: Figure) -> int | None:
+    """Return the height of the usual picture of a form; None if any further row shows more."""
+    dimensions = len(figure.axes)
+    if figure.kind == "lines" or (figure.kind == "heatmap" and dimensions > 2):
+        return None
+    if figure.kind == "heatmap" and dimensions == 2:  # and the labels, and the ends of the scale
+        return len(figure.axes[0]) + 3
     return len(figure.axes[0]) + 1 + ("kl" in figure.extra)
 
 
@@ -37,6 +43,7 @@ class Kind:
         page: returns entries of the figure's record for the html page, in place of the usual ones;
             see `llmscope.export.page.data`. None: the usual ones of the form.
         plot: draws one on axes of matplotlib; None: the usual plot of the form.
+        readout: returns phrases about the place of a focus in one, unless its lens has its own.
         even: whether its colours are on a linear scale, so that small values look small.
     """
 
@@ -44,9 +51,10 @@ class Kind:
     paint: Callable[[Figure, Canvas], Painting]
     axes: tuple[tuple[str, ...], ...] = ()
     fits: Callable[[Figure, Focus], bool] | None = None
-    rows: Callable[[Figure], int | None] = rows_of_first_axis
+    rows: Callable[[Figure], int | None] = usual_rows
     page: Callable[[Figure, RenderOptions], Mapping[str, Any]] | None = None
     plot: Callable[[Axes, Figure], None] | None = None
+    readout: Readout | None = None
     even: bool = False
 
     def draws(self, figure: Figure, focus: Focus) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -11,6 +12,7 @@ import numpy as np
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.figure.cursor import value_at
 from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import (
@@ -240,6 +242,14 @@ def _row(
 LOGIT_MODES = ("heads", "heads-mean", "parts", "parts-mean")
 KL_MODES = tuple(f"{mode}-kl" for mode in LOGIT_MODES)
 
+
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the effect on the answer of ablating the head."""
+    value = value_at(figure, focus) if figure.axis("head") == 1 else None
+    if value is not None and math.isfinite(value):
+        yield f"without head {focus.head} {value:+.3g} {figure.unit}"
+
+
 LENS = Lens(
     name="ablation",
     question="What breaks without it?",
@@ -262,6 +272,7 @@ LENS = Lens(
         *TARGET_COLUMNS,
     ),
     edited="again",
+    readout=read_out,
     help="""\
 Each head in turn is switched off and the model runs again: a cell is what that did to the answer. \
 Below zero, the logit of the target fell: the head spoke for it. Above zero, the head had spoken \

@@ -14,6 +14,8 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, block_labels
 from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
+from llmscope.support.numbers import share
+from llmscope.support.text import quoted_token
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -176,6 +178,26 @@ def _pooled(
     return values
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield what the token looks at most."""
+    layer, head = figure.extra.get("layer", focus.layer), figure.extra.get("head")
+    if layer != focus.layer or head not in (None, focus.head) or figure.unit != "probability":
+        return
+    *heads, queries, keys = figure.axes
+    index = queries.index(focus.position)
+    if index is None or queries.step > 1 or keys.step > 1:
+        return
+    shares = figure.values[..., index, :].mean(0) if heads else figure.values[index]  # [key]
+    known = np.flatnonzero(np.isfinite(shares))
+    if not len(known):
+        return
+    key = int(known[shares[known].argmax()])
+    mode = figure.extra.get("mode", "mean")
+    who = "the rollout" if mode == "rollout" else f"{'mean' if heads else mode} of heads"
+    who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
+    yield f"{who} looks most at {quoted_token(keys.labels[key])} ({share(float(shares[key]))})"
+
+
 LENS = Lens(
     name="attention",
     question="Where does this head look?",
@@ -203,6 +225,7 @@ LENS = Lens(
         ),
     ),
     through=("rollout",),
+    readout=read_out,
     help="""\
 Each row is a token that looks (query), each column a token that is looked at (key). A cell is the \
 share of the head's attention that goes there; a row sums to 1. Nothing is above the diagonal: a \

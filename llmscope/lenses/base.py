@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Axis
-from llmscope.figure.cursor import value_at
-from llmscope.figure.kinds import Kind
+from llmscope.figure.kinds import Kind, Readout
 from llmscope.figure.tables import Column, number
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Fetch | Figure]"]
-Readout = Callable[["Figure", "Focus"], Iterator[str]]
 Ahead = Callable[["Sequence[tuple[Recording, Focus]]"], None]
 TiedRanks = Callable[["Figure", "Recording", "Focus", float], "RankRange"]
 """Returns the lowest and the highest rank of each cell that another pass over the prompt of a
@@ -90,9 +88,8 @@ class Lens:
             the name of that one, whose size their differences are measured by.
         kinds: how its figures are drawn where no built-in kind of figure is right for them.
         readout: returns phrases about the place of a focus in its figure, for the line below the
-            screen, the most important first; None: nothing is told. The mode of the focus is that
-            of the figure, its `versus_prompt` is set if the figure compares with prompt B.
-        value: returns the number of its figure at a focus, for copying; None if none is there.
+            screen, the most important first; None: what the kind of its figure says, if anything.
+            The mode of the focus is that of the figure.
         help: a description and how to read the figure, in plain paragraphs.
         shows: what the figure of each mode shows, in a phrase; a mode may be missing.
         formula: the formulas, one a line; empty without any.
@@ -126,7 +123,6 @@ class Lens:
     residues: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ()
     readout: Readout | None = None
-    value: Callable[[Figure, Focus], np.float32 | None] = value_at
     help: str = ""
     shows: Mapping[str, str] = field(default_factory=dict)
     formula: str = ""

@@ -12,6 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.figure.tables import Column, key, number
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER
+from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -69,6 +70,16 @@ def _weights(figure: Figure) -> NDArray[np.float32]:
     return found
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the experts that ran for the token, with the weights of their outputs."""
+    extra = figure.extra
+    if extra["layer"] == focus.layer:
+        row = focus.position
+        weighed = zip(extra["chosen"][row], extra["weights"][row], strict=True)
+        experts = ", ".join(f"{int(expert)} ({share(float(weight))})" for expert, weight in weighed)
+        yield f"experts {experts}"
+
+
 LENS = Lens(
     name="experts",
     question="Who was routed where?",
@@ -83,6 +94,7 @@ LENS = Lens(
         Column("chosen", "bool", "label", "whether the expert ran", of=_chosen),
         Column("weight", "float32", "value", "of its output; null if it did not run", of=_weights),
     ),
+    readout=read_out,
     help="""\
 Some models have many MLPs in a layer, the experts, and run only a few of them for each token. \
 A router decides which. Each row is a token, each column an expert of this layer, a cell what the \

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.cursor import layer_row, value_at
 from llmscope.figure.tables import Column, count, key, label, number, text
 from llmscope.figure.tables.rows import named
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.logit_target import progress
+from llmscope.lenses.next_token import candidates
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
-from llmscope.support.text import one_line
+from llmscope.support.numbers import percent, share, significant
+from llmscope.support.text import one_line, quoted_token
 
 if TYPE_CHECKING:
     from llmscope.learned.lenses.lens import LearnedLens
@@ -544,6 +547,41 @@ def _tied_at(
     return rank_range(scores, (figure.extra["target_id"],) * len(layers), bound)
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield what the lens reads after the layer of the focus."""
+    extra, token = figure.extra, quoted_token(str(figure.extra.get("target", "")))
+    if focus.mode == "layer":
+        yield from candidates(figure, focus, f"layer {extra.get('layer')} says")
+        return
+    here = layer_row(figure.axes[0].labels, focus.layer)
+    elsewhere = extra.get("position", focus.position) != focus.position
+    if here is None or (elsewhere and focus.mode in ("lenses", "slope")):
+        return
+    if focus.mode == "lenses":
+        words = [
+            quoted_token(str(extra["names"].get(int(word), ""))) for word in extra["ids"][here]
+        ]
+        same = len(set(words)) == 1
+        yield f"all lenses read {words[0]}" if same else f"lenses read {', '.join(words)}"
+        return
+    value = value_at(figure, focus)
+    if value is None:
+        return
+    if focus.mode == "slope":
+        yield f"along {token} the model does {significant(float(value))} times what the lens says"
+    elif focus.mode == "kl":
+        yield f"the lens is {significant(float(value))} nats off"
+    elif focus.mode == "target":
+        yield f"the lens gives {token} {percent(float(value))}"
+    else:
+        column = figure.axes[1].index(focus.position)
+        word = extra["names"].get(int(extra["ids"][here][column]), "")
+        yield f"the lens reads {quoted_token(str(word))} at {percent(float(value))}"
+        held_out, stream = extra.get("held_out"), focus.layer + 1
+        if held_out is not None and stream not in extra["unmapped"]:
+            yield f"right {share(held_out['lens']['top1'][stream])} of held-out tokens"
+
+
 LENS = Lens(
     name="logit-lens",
     question="When does it know?",
@@ -571,6 +609,7 @@ LENS = Lens(
     table_mode="target",
     ranks={"ranks": _tied_ranks, "target_rank": _tied_rank},
     unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},
+    readout=read_out,
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \

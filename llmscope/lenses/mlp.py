@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.cursor import value_at
 from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
+from llmscope.support.numbers import significant
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -82,6 +84,15 @@ def _overview(recording: Recording, rows: range) -> Figure:
     )
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the activation of the chosen neuron, if it is listed."""
+    here = figure.axis("neuron") == 1 and figure.extra.get("layer", focus.layer) == focus.layer
+    if here and str(focus.neuron) in figure.axes[1].labels:
+        value = value_at(figure, focus)
+        if value is not None:
+            yield f"neuron {focus.neuron} at {significant(float(value))}"
+
+
 LENS = Lens(
     name="mlp",
     question="Which neurons fire?",
@@ -97,6 +108,7 @@ LENS = Lens(
         number("activation", "activation of the neuron", unit="activation", modes=("neurons",)),
         number("norm", "L2 norm over the layer's neurons", modes=("overview",)),
     ),
+    readout=read_out,
     help="""\
 The neurons of this layer's MLP that are most active on the token under the cursor, strongest \
 first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \

@@ -16,6 +16,8 @@ from llmscope.figure.tables import count, key, label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import POSITION, TARGET, TOP_K, VERSUS, LensOption
 from llmscope.models.sampler import Sampler, left
+from llmscope.support.numbers import percent
+from llmscope.support.text import quoted_token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -289,6 +291,35 @@ def _tied_rank(figure: Figure, recording: Recording, focus: Focus, bound: float)
     return low[0], high[0]
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the likeliest candidate, and the target; see `candidates`."""
+    return candidates(figure, focus, "next")
+
+
+def candidates(figure: Figure, focus: Focus, lead: str) -> Iterator[str]:
+    """Yield the likeliest candidate after `lead`, and the place of the target where it is another.
+
+    Both with what edits or prompt B change of it, if the figure compares with the pass without.
+    """
+    extra = figure.extra
+    if extra.get("position", focus.position) != focus.position or not figure.values.size:
+        return
+    labels, shares = figure.axes[0].labels, extra.get("probability", figure.values)
+    text = f"{lead} {quoted_token(labels[0])} {percent(float(shares[0]))}"
+    for name, by in (("unedited", "by edits"), ("other", "A − B")):
+        if name in extra:
+            text += f" ({100 * (float(shares[0]) - float(extra[name][0])):+.1f} points {by})"
+    yield text
+    target, ids = focus.target, [int(token) for token in extra.get("ids", ())]
+    if target is None or not ids or target == ids[0]:
+        return
+    if target in ids:
+        row = ids.index(target)
+        yield f"{quoted_token(labels[row])} is number {row + 1} at {percent(float(shares[row]))}"
+    elif extra.get("target_id") == target and "target" in extra:
+        yield f"{quoted_token(str(extra['target']))} is number {extra['target_rank']}"
+
+
 LENS = Lens(
     name="next-token",
     question="What comes next?",
@@ -335,6 +366,7 @@ LENS = Lens(
         number("kl", "KL(unedited ‖ edited); null without edits", "kl", "nats"),
     ),
     ranks={"target_rank": _tied_rank},
+    readout=read_out,
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \

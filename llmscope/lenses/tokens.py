@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.cursor import value_at
 from llmscope.figure.tables import Column, count, label, number
 from llmscope.figure.tables.rows import token_classes
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.next_token import DIFFERENCE
 from llmscope.lenses.options import TARGET, VERSUS
+from llmscope.support.numbers import significant
 
 if TYPE_CHECKING:
     from llmscope.lenses.base import RankRange
@@ -120,6 +123,13 @@ def _tied_ranks(figure: Figure, recording: Recording, focus: Focus, bound: float
     return np.concatenate([first, low]), np.concatenate([first, high])
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the surprisal of the token."""
+    value = value_at(figure, focus)
+    if value is not None and math.isfinite(value):
+        yield f"surprisal {significant(float(value))} bits"
+
+
 LENS = Lens(
     name="tokens",
     question="How surprised was the model by each token?",
@@ -149,6 +159,7 @@ LENS = Lens(
         number("logit_difference", f"{DIFFERENCE}; null without versus", "difference", "logit"),
     ),
     ranks={"ranks": _tied_ranks},
+    readout=read_out,
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \

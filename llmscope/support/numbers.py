@@ -30,6 +30,13 @@ def share(probability: float) -> str:
     return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
 
 
+def significant(value: float) -> str:
+    """Format a value with at most four significant digits; `–` if it is not finite."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def amount(count: int, noun: str) -> str:
     """Return a number with its noun, such as `1 prompt` or `1,200 prompts`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

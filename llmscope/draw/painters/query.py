@@ -22,7 +22,7 @@ from llmscope.draw.painters.strip import (
 from llmscope.draw.painting import Box, Canvas, Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.styles import Styles
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
 
 GUTTER = 6
 """Cells of the name of a strip, with its mark and a blank."""
@@ -35,7 +35,7 @@ CONTEXT = 3
 """Tokens before and after a listed key."""
 
 
-def is_one_query(figure: Figure) -> bool:
+def is_one_query(figure: Figure, focus: Focus) -> bool:
     """Return whether a figure is the attention of all heads at one query. [head, query, key]"""
     names = tuple(axis.name for axis in figure.axes)
     return names == ("head", "query", "key") and len(figure.axes[1]) == 1

@@ -14,7 +14,8 @@ from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context.curves import STEPS, gain, steps
 from llmscope.lenses.context.runs import beside, carried_figure
 from llmscope.lenses.options import CONTEXT, TARGET, LensOption
-from llmscope.support.text import display_text
+from llmscope.support.numbers import significant
+from llmscope.support.text import display_text, quoted_token
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -196,6 +197,17 @@ def _shifts(patched: Pass) -> np.ndarray:
     return np.array(shares, dtype=np.float32)
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the next token of each run, and how far it is from the run with the context."""
+    extra = figure.extra
+    if "runs" not in extra:
+        return
+    first, *others = zip(extra["runs"], extra["says"], extra["kl"], strict=True)
+    yield f"with its context it says {quoted_token(str(first[1]))}"
+    for run, token, kl in others:
+        yield f"{run}: {quoted_token(str(token))}, KL {significant(float(kl))} nats"
+
+
 LENS = Lens(
     name="context",
     question="What did the context teach it?",
@@ -228,6 +240,7 @@ LENS = Lens(
     ),
     edited="refused",
     unpaired={"": "the context and the query are those of one prompt"},
+    readout=read_out,
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
 Here the query is the last line, or what follows `--context-file`; in a prompt of one line it is \

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.cursor import focused_index, value_at
 from llmscope.figure.tables import Column, by_row, key, number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about, most_changed
@@ -169,6 +170,15 @@ _COSINES = ("cosine", "centred")
 _OF_TOKEN = ("word", "lens", "attention", "attention-difference")
 
 
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the cosine of the token's residual streams in A and in B."""
+    if figure.unit != "cosine" or None in (focused_index(axis, focus) for axis in figure.axes):
+        return
+    value = value_at(figure, focus)
+    centred = ", mean taken off" if figure.extra.get("mode") == "centred" else ""
+    yield "only A has this token" if value is None else f"cosine of A and B {value:.3f}{centred}"
+
+
 LENS = Lens(
     name="contrast",
     question="What differs between A and B?",
@@ -205,6 +215,7 @@ LENS = Lens(
     ),
     versus=True,
     unpaired={"": "it holds A against B already"},
+    readout=read_out,
     help="""\
 Two prompts beside each other: this one, A, and prompt B. Tokens that both have, by their text and \
 in the same order, are held against each other, wherever they stand; lengths may differ. Put one \

@@ -25,6 +25,8 @@ from llmscope.lenses.features.chosen import (
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, VERSUS
 from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES
+from llmscope.support.numbers import significant
+from llmscope.support.text import display_text, quoted_token
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -127,6 +129,24 @@ _TARGETED = ("token", "direct", "ablation", "ablation-kl", "gradient")
 _OF_TOKEN = (*_TARGETED, "new", "find")
 _ACTIVATIONS = ("token", "new", "prompt", "map", "examples")
 
+
+def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the chosen or strongest feature: its value, its label, and what it promotes."""
+    extra = figure.extra
+    chosen, ids = FEATURE.of(focus), [int(feature) for feature in extra.get("ids", ())]
+    index = extra.get("strongest") if chosen is None else chosen
+    if extra.get("position") != focus.position or index not in ids:
+        return
+    row = ids.index(index)
+    label = display_text(str(extra["labels"][row])) if "labels" in extra else ""
+    name = f"{'strongest ' * (chosen is None)}feature {index}{label and f' ({label})'}"
+    text = f"{name} at {significant(float(figure.values[row]))}"
+    yield text if figure.unit == "activation" else f"{text} {figure.unit}"
+    promoted = extra.get("promotes")
+    if promoted and promoted[row]:
+        yield f"it promotes {' '.join(map(quoted_token, promoted[row][:3]))}"
+
+
 LENS = Lens(
     name=NAME,
     question="Which features are active?",
@@ -203,6 +223,7 @@ LENS = Lens(
     | {"examples": "examples are of a corpus, the same for all prompts"}
     | {"tokens": "what a feature promotes is in the weights, the same for all prompts"},
     of_model=(),
+    readout=read_out,
     help="""\
 A sparse dictionary describes a tensor of the model, such as the stream after a layer, as a sum \
 of a few out of many features. Where a neuron mixes meanings, a feature often has one. The rows \

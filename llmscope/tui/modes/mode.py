@@ -106,7 +106,7 @@ class LiveMode:
             from llmscope.tui.panes.prompts import describe_chosen
 
             return describe_chosen(prompts)
-        return clauses(host.state, host.figures.shown, workspace)
+        return clauses(host.state, host.figures.shown, workspace, host.grid.on_screen)
 
     def jump_letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
         """Return the letter that jumps to each pane, by its key."""

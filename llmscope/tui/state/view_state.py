@@ -111,6 +111,12 @@ class ViewState(EditList):
         )
 
     @property
+    def cursor(self) -> Focus:
+        """Return the focus with the chosen feature as its option `feature`."""
+        feature = () if self.feature is None else (("feature", self.feature.index),)
+        return replace(self.focus, options=feature)
+
+    @property
     def map_view(self) -> MapView:
         """Return the view that the map shows: the first one where the chosen one is not offered.
 

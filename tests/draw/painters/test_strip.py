@@ -8,7 +8,8 @@ from rich.cells import cell_len
 
 from llmscope.draw import RenderOptions, paint
 from llmscope.draw.cells import Line
-from llmscope.draw.painters.query import is_one_query
+from llmscope.draw.kinds import kind_of
+from llmscope.draw.painters.query import paint_query
 from llmscope.draw.painters.strip import (
     add_strip,
     add_track,
@@ -114,7 +115,7 @@ def one_query(count=200, heads=3, query=150):
 @pytest.mark.parametrize("size", [(100, 20), (50, 12), (20, 5), (6, 3), (1, 1)])
 def test_one_query_is_painted_to_the_cell(look, size):
     figure = one_query()
-    assert is_one_query(figure)
+    assert kind_of(figure, Focus()).paint is paint_query
     painting = paint(figure, *size, look, Focus(head=1, position=150))
     assert len(painting.rows) == size[1]
     for row in painting.rows:

@@ -8,10 +8,10 @@ from rich.cells import cell_len
 
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.support.numbers import percent, share
+from llmscope.support.numbers import percent, share, significant
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.widgets.status_text import clauses, fitting, number
+from llmscope.tui.widgets.status_text import clauses, fitting
 from tests.tui.acting import INFO, figure_for, tokenize
 
 TEXT = "The capital of France is"
@@ -37,8 +37,8 @@ def test_reads_every_figure_at_the_cursor() -> None:
     assert line.startswith("layer 17, ‹·is›: next ‹·Paris› 60.0 %; ")
     looked = TOKENS[key].text.replace(" ", "·")
     assert f"head 4 looks most at ‹{looked}› ({share(float(attention[key]))})" in line
-    assert f"stream norm {number(float(norm))}" in line
-    assert f"surprisal {number(float(surprisal))} bits" in line
+    assert f"stream norm {significant(float(norm))}" in line
+    assert f"surprisal {significant(float(surprisal))} bits" in line
 
 
 def test_reads_the_logit_lens_as_words() -> None:
@@ -68,7 +68,7 @@ def test_reads_the_check_of_a_lens_as_words() -> None:
     want = Want("next-token", "logit-lens", Focus(mode="slope"))
     figure = figure_for(want, TOKENS)
     read = clauses(SCENE, {"next-token": Shown(figure, want, TOKENS, ASKED)}.get)
-    ratio = number(float(figure.values[17]))
+    ratio = significant(float(figure.values[17]))
     assert read[1:] == [f"along ‹·Paris› the model does {ratio} times what the lens says"]
 
 
@@ -130,7 +130,7 @@ def test_percent(value: float, shown: str) -> None:
     [(22573.6, "22574"), (84.234, "84.2"), (0.3921, "0.392"), (float("nan"), "–")],
 )
 def test_number(value: float, shown: str) -> None:
-    assert number(value) == shown
+    assert significant(value) == shown
 
 
 def test_says_nothing_of_a_map_that_lacks_the_column_of_the_cursor() -> None:

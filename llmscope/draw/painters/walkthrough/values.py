@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from llmscope.draw.grid.grid import paint_grid
 from llmscope.draw.painters.generic import heatmap_grid
+from llmscope.draw.painters.walkthrough.value import cell_said
 from llmscope.draw.painting import Canvas, Painting
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
 
 
 def seen_at(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
@@ -33,6 +35,11 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
         row + down - top,
         column + across - left if ids is None else int(ids[column]),
     )
+
+
+def read_out_cell(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the value under the cursor, and its meaning."""
+    yield cell_said(figure, False)
 
 
 def paint_values(figure: Figure, canvas: Canvas) -> Painting:

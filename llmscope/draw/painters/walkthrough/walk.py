@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,7 +16,8 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
 from llmscope.draw.text_table import TextTable
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
+from llmscope.support.text import display_text
 
 CELL = 7
 """Width of a number in cells, including the blank before it."""
@@ -77,6 +78,15 @@ def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
         rows.append(line.row(width, style_set.base))
     down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
+
+
+def read_out_step(figure: Figure, focus: Focus) -> Iterator[str]:
+    """Yield the selected step, if it is of the layer of the focus."""
+    if figure.extra["layer"] == focus.layer:
+        steps = figure.extra["steps"]
+        index = min(focus.step or 0, len(steps) - 1)
+        name, gist = (display_text(steps[index][part]) for part in ("name", "gist"))
+        yield f"step {index}, {name}, {gist}"
 
 
 def page_walk(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:

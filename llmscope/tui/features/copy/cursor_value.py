@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llmscope.figure.cursor import value_at
+
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
     from llmscope.export import FilePair
@@ -28,67 +30,10 @@ def number(figure: Figure, state: ViewState) -> str | None:
     the first curve's at the layer among curves over layers, the norm of the selected step in the
     walkthrough table, and the one under the cursor among the numbers of a step.
     """
-    if figure.verdict.status == "refused" or not figure.values.size:
+    if figure.verdict.status == "refused":
         return None
-    if "seen" in figure.extra:  # numbers of a walkthrough step
-        return _known(figure.values[tuple(figure.extra["seen"])])
-    focus, names = state.focus, [axis.name for axis in figure.axes]
-    values: Any = figure.values
-    if names == ["direction"]:
-        return _largest(values)
-    if names == ["token", "model"]:
-        return _known(values[0, 0])
-    if names == ["token"]:
-        ids = [int(token) for token in figure.extra.get("ids", ())]
-        return str(values[ids.index(state.target) if state.target in ids else 0])
-    if names[0] == "layer":
-        labels = figure.axes[0].labels
-        if str(focus.layer) not in labels:
-            return None
-        row = values[labels.index(str(focus.layer))]
-        if names[1] == "head":
-            return _known(row[focus.head])
-        if names[1] != "position":
-            return _largest(row)
-        column = figure.axes[1].index(focus.position)
-        return None if column is None else _known(row[column])
-    if names[0] in ("sentence", "passage", "fork", "branch"):
-        ends = [end - 1 for end in figure.extra.get("stops", ())]
-        ends = ends or list(figure.extra.get("positions", ())) or [focus.position]
-        rows = (row for row, end in enumerate(ends) if end >= focus.position)
-        return _known(values[next(rows, len(ends) - 1)])
-    if names[0] == "step":
-        return _known(values[min(state.step, len(values) - 1), -1])
-    if names[1:] == ["layer"]:
-        labels = figure.axes[1].labels
-        here = str(focus.layer)
-        return _known(values[0, labels.index(here)]) if here in labels else None
-    if names[0] == "" and values.shape[0] == 1:
-        return _largest(values[0])
-    if names[0] == "examples":
-        return _known(values[-1])
-    if names in (["part"], ["neuron"]):
-        return _known(values[0])
-    if names == ["feature"]:
-        return _known(values[_row_of_feature(figure, state)])
-    if names[0] == "reconstruction":
-        column = figure.axes[1].index(focus.position)
-        return None if column is None else _known(values[0, column])
-    if names[0] == "head":
-        values, names = values[focus.head], names[1:]
-        figure = replace(figure, axes=figure.axes[1:], values=values)
-    place = figure.axes[0].index(focus.position)
-    if place is None:
-        return None
-    row = values[place]
-    if names == ["position"]:
-        return _known(row)
-    if names[1] == "neuron":
-        neurons, chosen = figure.axes[1].labels, str(focus.neuron)
-        return _known(row[neurons.index(chosen) if chosen in neurons else 0])
-    if names[1] == "feature":
-        return _known(row[_row_of_feature(figure, state)])
-    return _largest(row)
+    value = value_at(figure, state.cursor)
+    return None if value is None else str(value)
 
 
 def picture(
@@ -158,20 +103,3 @@ def paper_picture(
     prepare_matplotlib(cache_folder())
     focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     return content([shown.figure], format, look=PAPER, focus=focus, about=about)
-
-
-def _row_of_feature(figure: Figure, state: ViewState) -> int:
-    """Return the place of the chosen or strongest feature; the first if it is not listed."""
-    ids = [int(one) for one in figure.extra.get("ids", ())]
-    strongest = figure.extra.get("strongest")
-    chosen = strongest if state.feature is None else state.feature.index
-    return ids.index(chosen) if chosen in ids else 0
-
-
-def _largest(row: Any) -> str | None:
-    known = row[row == row]  # NaN is not itself
-    return str(known[abs(known).argmax()]) if known.size else None
-
-
-def _known(value: Any) -> str | None:
-    return str(value) if value == value else None
