@@ -272,6 +272,7 @@ LENS = Lens(
         *TARGET_COLUMNS,
     ),
     edited="again",
+    effects=True,
     readout=read_out,
     help="""\
 Each head in turn is switched off and the model runs again: a cell is what that did to the answer. \

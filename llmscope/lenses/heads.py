@@ -125,6 +125,11 @@ LENS = Lens(
         ("induction", "previous-token", "duplicate-token"),
         "this score is of random tokens, the same for all prompts: turn to sink or entropy",
     ),
+    over_steps={
+        "induction": ("Induction score of each head", "induction score"),
+        "previous-token": ("Previous-token score of each head", "previous-token score"),
+        "duplicate-token": ("Duplicate-token score of each head", "duplicate-token score"),
+    },
     help="""\
 A row is a layer, a column a head, a cell one number for that head: a map of where to look closer. \
 The strongest heads are named below the picture.

@@ -609,6 +609,10 @@ LENS = Lens(
     table_mode="target",
     ranks={"ranks": _tied_ranks, "target_rank": _tied_rank},
     unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},
+    over_steps={
+        "target": ("Probability of the target after each layer", "probability of the target"),
+        "top": ("Probability of the top token after each layer", "probability of the top token"),
+    },
     readout=read_out,
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \

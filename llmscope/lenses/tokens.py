@@ -159,6 +159,7 @@ LENS = Lens(
         number("logit_difference", f"{DIFFERENCE}; null without versus", "difference", "logit"),
     ),
     ranks={"ranks": _tied_ranks},
+    over_steps={"": ("Surprisal of each token", "surprisal")},
     readout=read_out,
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \

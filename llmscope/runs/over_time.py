@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import LAYER_HEAD, TRAINING_STEP, VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.lenses import find_lens
 from llmscope.runs.format import RunFigure, StepLine
 from llmscope.runs.reader import BROKEN, RunReader
 from llmscope.runs.shard import Packed, RunShard, unpack
@@ -30,47 +31,6 @@ PLACES = {"layer": "layer", "head": "head", "position": "position", "query": "po
 """By axis, the field of the cursor that chooses one of its rows."""
 
 
-@dataclass(frozen=True)
-class SeriesTitles:
-    """The words for a figure over time.
-
-    Attributes:
-        map: the title of the map, without the place.
-        curve: what the curve of one of its numbers shows.
-    """
-
-    map: str
-    curve: str
-
-
-TITLES = {
-    ("tokens", ""): SeriesTitles("Surprisal of each token", "surprisal"),
-    ("logit-lens", "target"): SeriesTitles(
-        "Probability of the target after each layer", "probability of the target"
-    ),
-    ("logit-lens", "top"): SeriesTitles(
-        "Probability of the top token after each layer", "probability of the top token"
-    ),
-    ("heads", "induction"): SeriesTitles("Induction score of each head", "induction score"),
-    ("heads", "previous-token"): SeriesTitles(
-        "Previous-token score of each head", "previous-token score"
-    ),
-    ("heads", "duplicate-token"): SeriesTitles(
-        "Duplicate-token score of each head", "duplicate-token score"
-    ),
-    ("stages", "weights"): SeriesTitles(
-        "Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"
-    ),
-    ("stages", "kl"): SeriesTitles("KL from the start, after each token", "KL from the start"),
-    ("stages", "kl-all"): SeriesTitles("KL from the start, after each token", "KL from the start"),
-    ("stages", "score"): SeriesTitles("Reward of the text up to each token", "reward"),
-    ("stages", "rank"): SeriesTitles(
-        "Effective rank of what changed in each matrix", "effective rank"
-    ),
-}
-"""By lens and mode; others are named after the lens."""
-
-
 LAYER_BY_POSITION = ("layer", "position")
 WHOLE_ROWS = (("position",), ("direction",))
 """Axes of figures of which every value is a row."""
@@ -84,7 +44,7 @@ Pick = Callable[[NDArray[Any]], NDArray[Any]]
 
 def map_title(figure: RunFigure) -> str:
     """Return the title of a figure's map over the steps."""
-    return f"{_titles(figure).map} · by step"
+    return f"{_titles(figure)[0]} · by step"
 
 
 def _is_grid(names: Sequence[str]) -> bool:
@@ -361,7 +321,7 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         words.append(f"{axis.name} {label}" if label.isdecimal() else f"‹{label}›")
     table = series.values(figure.key, steps, lambda array: np.asarray(array[tuple(places)]))
     return (
-        f"{_titles(figure).curve} at {', '.join(words)}",
+        f"{_titles(figure)[1]} at {', '.join(words)}",
         nothing if table is None else table,
         template.unit,
     )
@@ -492,10 +452,10 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
     return worst
 
 
-def _titles(figure: RunFigure) -> SeriesTitles:
-    return TITLES.get((figure.lens, figure.mode)) or SeriesTitles(
-        _lens_and_mode(figure), _lens_and_mode(figure)
-    )
+def _titles(figure: RunFigure) -> tuple[str, str]:
+    """Return the titles of a map over the steps, and of the curve of one of its numbers."""
+    lens, name = find_lens(figure.lens), _lens_and_mode(figure)
+    return (name, name) if lens is None else lens.over_steps.get(figure.mode, (name, name))
 
 
 def _lens_and_mode(figure: RunFigure) -> str:

@@ -190,6 +190,14 @@ LENS = Lens(
     unpaired=dict.fromkeys(
         ("weights", "rank", "directions"), "the weights are the same for every prompt"
     ),
+    over_steps={
+        "weights": ("Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"),
+        "rank": ("Effective rank of what changed in each matrix", "effective rank"),
+        "score": ("Reward of the text up to each token", "reward"),
+        **dict.fromkeys(
+            ("kl", "kl-all"), ("KL from the start, after each token", "KL from the start")
+        ),
+    },
     help="""\
 A model that was fine-tuned, held against the model that it was trained from: with an adapter and \
 without it, or with all weights of its own (--adapter takes either).
