@@ -13,6 +13,7 @@ from llmscope.figure.figure import (
     Verdict,
     plain,
 )
+from llmscope.figure.kinds import Kind
 
 __all__ = [
     "LAYER_HEAD",
@@ -23,6 +24,7 @@ __all__ = [
     "Figure",
     "Focus",
     "Form",
+    "Kind",
     "Status",
     "Verdict",
     "plain",

@@ -286,7 +286,7 @@ def _modules() -> frozenset[str]:
 
 
 def find_lens(name: str) -> Lens | None:
-    """Return the lens with that name, None if there is none; import no more than it needs."""
+    """Return the lens with that name, or None; import only its own module if it is built in."""
     module = name.replace("-", "_")
     if module in _modules():
         built_in = getattr(import_module(f"llmscope.lenses.{module}"), "LENS", None)
