@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ WORD, CONTINUATION, NUMBER, PUNCTUATION, SPACE, SPECIAL, OTHER = CLASSES = (
 )
 """Classes of tokens: see `token_classes`."""
 
-_EMBEDDING = "embed"
+Read = Callable[[Axis, NDArray[np.intp]], NDArray[Any]]
+"""Returns the values of a column at some indices of an axis."""
 _NUMBERED = (
     *("layer", "head", "neuron", "feature", "dimension", "expert", "examples", "row", "column"),
 )
@@ -51,29 +53,30 @@ def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]
         names: the names of the axes.
         own: the names of the columns that the lens declares.
     """
-    columns: list[Column] = []
-    for name in names:
-        if not name:  # an axis of one, without a name
-            continue
-        if name == LAYER_HEAD:
-            columns += [
-                Column("layer", "int32", "key", "layer, from 0"),
-                Column("head", "int32", "key", "head, from 0"),
-            ]
-        elif name == "layer":
-            about = "layer, from 0; −1 is the embedding"
-            columns.append(Column(name, "int32", "key", about))
-        elif name == "token":
-            columns.append(Column("rank", "int32", "key", "place among the candidates, from 1"))
-            columns.append(Column("token", "string", "label", "the candidate"))
-        elif name in _NUMBERED:
-            columns.append(Column(name, "int32", "key", f"{name}, from 0"))
-        elif name in ("position", "query", "key"):
-            columns.append(Column(name, "int32", "key", "token of the prompt, from 0"))
-            columns.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
-        else:
-            columns.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
-    return tuple(columns)
+    return tuple(column for name in names for column, _ in _of_axis(name, own))
+
+
+def _of_axis(name: str, own: Sequence[str]) -> Iterator[tuple[Column, Read]]:
+    """Yield the columns of an axis, each with what returns its values.
+
+    Args:
+        name: the name of the axis; an axis of one may have none, and gives no column.
+        own: the names of the columns that the lens declares.
+    """
+    if name == LAYER_HEAD:
+        for place, part in enumerate(("layer", "head")):
+            yield Column(part, "int32", "key", f"{part}, from 0"), partial(_numbers_at, place)
+    elif name == "token":
+        yield Column("rank", "int32", "key", "place among the candidates, from 1"), _ranks
+        yield Column("token", "string", "label", "the candidate"), _labels
+    elif name in ("position", "query", "key"):
+        yield Column(name, "int32", "key", "token of the prompt, from 0"), _positions
+        yield Column(_text_of(name, own), "string", "label", f"text at that {name}"), _labels
+    elif name in _NUMBERED:
+        embedding = "; −1 is the embedding" if name == "layer" else ""
+        yield Column(name, "int32", "key", f"{name}, from 0{embedding}"), partial(_numbers_at, 0)
+    elif name:
+        yield Column(_plain(name), "string", "key", _HELP.get(name, name)), _labels
 
 
 def _text_of(axis: str, own: Sequence[str]) -> str:
@@ -103,7 +106,8 @@ def rows(figure: Figure, columns: Sequence[Column]) -> dict[str, Any]:
     own = [column.name for column in columns]
     for at, axis in enumerate(figure.axes):
         index = np.unravel_index(places, shape)[at] if shape else places
-        found |= _axis(axis, index, own)
+        for column, read in _of_axis(axis.name, own):
+            found[column.name] = read(axis, index)
     for column in columns:
         assert column.of is not None
         found[column.name] = _values(column.of(figure), column, shape, places)
@@ -120,36 +124,24 @@ def _kept(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
     return known
 
 
-def _axis(axis: Axis, index: NDArray[np.intp], own: Sequence[str]) -> dict[str, Any]:
-    name, labels = axis.name, axis.labels
-    if not name:
-        return {}
-    if name == LAYER_HEAD:
-        pairs = np.array([list(map(int, label.split("."))) for label in labels], np.int64)
-        return {"layer": pairs[index, 0], "head": pairs[index, 1]}
-    if name == "token":
-        return {"rank": index + 1, "token": _take(labels, index)}
-    if name in ("position", "query", "key"):
-        place = axis.start + index * axis.step
-        return {name: place, _text_of(name, own): _take(labels, index)}
-    if name in _NUMBERED:
-        return {name: np.array([_number(label) for label in labels], np.int64)[index]}
-    return {_plain(name): _take(labels, index)}
+def _ranks(axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
+    return index + 1
 
 
-def _number(word: str) -> int:
-    """Return the number in an axis label; −1 for the embedding, or what has no number."""
-    if word == _EMBEDDING:
-        return -1
-    digits = re.search(r"\d+", word)
-    return int(digits[0]) if digits else -1
+def _positions(axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
+    return axis.start + index * axis.step
 
 
-def _take(labels: Sequence[str], index: NDArray[np.intp]) -> NDArray[np.object_]:
-    found = np.empty(len(labels), dtype=object)
-    found[:] = [plain_text(label) for label in labels]
-    taken: NDArray[np.object_] = found[index]
-    return taken
+def _numbers_at(place: int, axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
+    """Return a number of each label, by its place there; −1 for the embedding, or without one."""
+    numbers = (re.findall(r"\d+", label) for label in axis.labels)
+    return np.array([int(found[place]) if found else -1 for found in numbers], np.int64)[index]
+
+
+def _labels(axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
+    texts = np.empty(len(axis.labels), dtype=object)
+    texts[:] = [plain_text(label) for label in axis.labels]
+    return np.asarray(texts[index])
 
 
 def plain_text(word: str) -> str:
