@@ -27,7 +27,7 @@ def differences(pairs: Iterable[tuple[Figure | None, Figure | None]]) -> list[Fi
 
 def drawable(snapshot: Snapshot) -> Figure | None:
     """Return the figure of the lens `tokens` for the rows around a map, or None."""
-    found = (one for one in snapshot.figures if one.lens == "tokens")
+    found = (one for one in snapshot.figures if one.kind == "tokens")
     figure = next(found, None)
     return None if figure is None else replace(figure, extra=_arrays(figure))
 

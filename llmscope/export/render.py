@@ -168,7 +168,7 @@ def content(
     assert not isinstance(look, str)
     several = [in_span(figure, focus) for figure in several]
     look = look or RenderOptions(tier="truecolor" if chosen.colors else "none")
-    tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
+    tokens = tokens or next((figure for figure in several if figure.kind == "tokens"), None)
     if isinstance(size, tuple):
         width, heights = size[0], [size[1]] * len(several)
     elif size == AUTO:

@@ -254,6 +254,7 @@ LENS = Lens(
     name="ablation",
     question="What breaks without it?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, METRIC, LAYERS, HEADS, SPAN),
     modes=tuple(mode for pair in zip(LOGIT_MODES, KL_MODES, strict=True) for mode in pair),

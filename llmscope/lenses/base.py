@@ -56,6 +56,9 @@ class Lens:
         question: the short question that it answers.
         compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones. A
             generator may also yield what it waits for before them; see `llmscope.record.fetch`.
+        passes: what a pass over many prompts keeps for it: `streams`: the residual streams alone;
+            `parts`: what attention and MLP read and write, too; `own`: it runs passes of its own
+            for each prompt, beside which the first one costs little, so that prompts go one by one.
         fetches: the modes in which it does so before a first figure that costs little; an empty
             mode stands for all. That figure is computed beside its check, so that both wait once.
         ahead: precomputes the results of `compute` for several recordings of one model in one
@@ -73,6 +76,7 @@ class Lens:
             edits; `refused`: it can only be shown for an unedited pass.
         history: whether its values at a token depend only on the tokens up to there.
         versus: whether it requires a prompt B.
+        two_models: whether it compares with a second model; other lenses show that as a change.
         tables: the modes whose figure is a table, which has no axes.
         columns: the columns of its table in batches, besides those of its axes.
         axes: the names of the axes of its figure by mode; an empty mode stands for all others. A
@@ -105,6 +109,7 @@ class Lens:
     name: str
     question: str
     compute: Compute
+    passes: Literal["streams", "parts", "own"] = "parts"
     fetches: tuple[str, ...] = ()
     ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
@@ -116,6 +121,7 @@ class Lens:
     edited: Literal["recorded", "again", "refused"] = "recorded"
     history: bool = True
     versus: bool = False
+    two_models: bool = False
     tables: tuple[str, ...] = ()
     columns: tuple[Column, ...] = (number("value", "the number that the figure shows"),)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

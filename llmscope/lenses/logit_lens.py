@@ -586,6 +586,7 @@ LENS = Lens(
     name="logit-lens",
     question="When does it know?",
     compute=compute,
+    passes="streams",
     fetches=("top", "target", "kl"),
     ahead=ahead,
     needs=("readout",),

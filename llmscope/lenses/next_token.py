@@ -324,6 +324,7 @@ LENS = Lens(
     name="next-token",
     question="What comes next?",
     compute=compute,
+    passes="streams",
     fetches=("",),
     needs=("readout",),
     own_logits=True,

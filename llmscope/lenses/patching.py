@@ -370,6 +370,7 @@ LENS = Lens(
     name="patching",
     question="What carries the difference?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC, LAYERS, HEADS, SPAN, RECEIVER),
     modes=("stream", "attention", "mlp", "heads", PATHS),

@@ -180,6 +180,7 @@ LENS = Lens(
     name="probe",
     question="Where does a concept show?",
     compute=compute,
+    passes="streams",
     options=(LAYER, DIRECTION),
     modes=("layers", "probability", "tokens", "layer"),
     only_in={"layer": ("layer",)},

@@ -141,6 +141,7 @@ LENS = Lens(
     name="saliency",
     question="Which tokens mattered?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(POSITION, TARGET, METRIC),
     modes=("gradient", "integrated"),

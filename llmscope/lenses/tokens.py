@@ -134,6 +134,7 @@ LENS = Lens(
     name="tokens",
     question="How surprised was the model by each token?",
     compute=compute,
+    passes="streams",
     fetches=("",),
     needs=("readout",),
     own_logits=True,

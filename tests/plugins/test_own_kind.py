@@ -98,7 +98,7 @@ import pyarrow.parquet
 
 import llmscope
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import Call, LoadOptions, Session
+from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
 from llmscope.agents.tools.look import look
 
 folder = Path(sys.argv[1])
@@ -110,8 +110,8 @@ figure.save(folder / "letters.json")
 figure.save(folder / "letters.txt", size=(30, 6))
 figure.save(folder / "letters.html")
 print(figure.plot().axes[0].get_title())
-session = Session(LoadOptions("builtin:sort"), OutputFolder(folder))
-print(look(session, {"lens": "letters", "prompt": "CABC"}, Call()))
+session = AgentSession(LoadOptions("builtin:sort"), OutputFolder(folder))
+print(look(session, {"lens": "letters", "prompt": "CABC"}, ToolCall()))
 """
 
 

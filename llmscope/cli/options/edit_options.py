@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
 
 
-OF_TWO_MODELS = ("model-diff",)
-"""Lenses of two models; those of one show the difference with `--change`."""
-
-
 def read_edits(
     texts: Sequence[str] | None, versus_prompt: str | None, *, many: bool = False
 ) -> tuple[Edit, ...]:
@@ -97,7 +93,7 @@ def check_whatif(
         "--versus-prompt",
     )
     usage(
-        not two_models or not chosen or any(reader.name in OF_TWO_MODELS for reader in chosen),
+        not two_models or not chosen or any(reader.two_models for reader in chosen),
         "no lens here reads a second model; --change shows A − B, and so does --lens model-diff",
         "--versus-model, --versus-dtype, --versus-device, --versus-revision",
     )

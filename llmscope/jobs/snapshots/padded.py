@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope.scope import Scope
 
-STREAMS = ("logit-lens", "next-token", "probe", "tokens")
-"""Lenses that read the residual stream, but neither attention nor MLP."""
-ALONE = (
-    *("ablation", "patching", "saliency", "context", "contrast", "stages", "model-diff"),
-    *("walkthrough", "features"),
-)
-"""Lenses that run passes of their own for a prompt, beside which the first one costs little."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
 PROBE = (12, 9, 5, 2)
@@ -64,7 +57,7 @@ class Together:
     @classmethod
     def of(cls, size: int, lenses: Sequence[str]) -> Together:
         """Return batching that keeps what these lenses read."""
-        return cls(size, whole=any(name not in STREAMS for name in lenses))
+        return cls(size, whole=any(lens(name).passes != "streams" for name in lenses))
 
 
 def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
@@ -75,7 +68,7 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
         looking: the lenses and options for each prompt.
         bound: how far numbers may differ from those of single runs; see `difference`.
     """
-    others = [name for name in looking.lenses if name in ALONE]
+    others = [name for name in looking.lenses if lens(name).passes == "own"]
     if others:
         return f"{', '.join(others)} runs passes of its own for each"
     whole_pass = Together.of(1, looking.lenses).whole

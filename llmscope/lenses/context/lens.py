@@ -212,6 +212,7 @@ LENS = Lens(
     name="context",
     question="What did the context teach it?",
     compute=compute,
+    passes="own",
     needs=("readout", "writes"),
     options=(CONTEXT, ANSWER, TARGET),
     modes=("last", "query", "lines", "tokens", "gain"),

@@ -183,6 +183,7 @@ LENS = Lens(
     name="contrast",
     question="What differs between A and B?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(POSITION, VERSUS_PROMPT, WORDS, TOP_K),
     modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),

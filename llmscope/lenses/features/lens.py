@@ -151,6 +151,7 @@ LENS = Lens(
     name=NAME,
     question="Which features are active?",
     compute=compute,
+    passes="own",
     options=(
         LAYER,
         POSITION,

@@ -132,6 +132,7 @@ LENS = Lens(
     name="stages",
     question="What did training change?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(LAYER, POSITION, TOP_K, SPAN, CONTEXT, VERSUS_PROMPT),
     modes=(

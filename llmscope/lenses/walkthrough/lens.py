@@ -184,6 +184,7 @@ LENS = Lens(
     name="walkthrough",
     question="What happens, step by step?",
     compute=compute,
+    passes="own",
     needs=("readout",),
     options=(LAYER, HEAD, POSITION, STEP, WEIGHT, CELL),
     modes=("steps", "values"),
