@@ -14,7 +14,7 @@ from llmscope.draw.styles import styles_for
 from llmscope.errors import WrongValueError
 from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import reduced
-from llmscope.figure.kinds import DRAWN
+from llmscope.figure.kinds import DRAWN, text_in_place
 
 
 def paint(
@@ -50,12 +50,12 @@ def paint(
     free = 0 if rows is None else height - rows
     caption = caption_rows(figure, width, height, style_set, free)
     canvas = Canvas(width, height - len(caption), style_set, focus, tokens, zoom)
-    message = _message(figure)
-    if message is None:
+    text = text_in_place(figure)
+    if text is None:
         drawn = _drawn(figure, focus)
         painting = kind_of(drawn, focus).paint(drawn, canvas)
     else:
-        painting = paint_message(message, width, canvas.height, style_set)
+        painting = paint_message(text, width, canvas.height, style_set)
     if caption:
         painting = replace(painting, rows=(*painting.rows, *caption))
     return faded(painting, look) if stale else painting
@@ -87,12 +87,3 @@ def _drawn(figure: Figure, focus: Focus) -> Figure:
     if not figure.values.size:
         return figure
     return reduced(figure, DRAWN.get(figure.kind, len(figure.axes)), focus)
-
-
-def _message(figure: Figure) -> str | None:
-    """Return the text in place of a picture; None for a figure that has one."""
-    if figure.verdict.status == "refused":
-        return figure.verdict.reason
-    if not figure.values.size:
-        return "nothing to show"
-    return None if figure.axes else f"{float(figure.values):.4g} {figure.unit}"

@@ -21,7 +21,7 @@ from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.figure.cursor import reduced
-from llmscope.figure.kinds import DRAWN
+from llmscope.figure.kinds import DRAWN, text_in_place
 from llmscope.support.text import display_text, nearest
 
 ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
@@ -194,7 +194,7 @@ class Plots:
 
     def height(self, figure: Figure, width: float) -> float:
         """Return a suitable height for a figure of a width, both in points."""
-        if figure.verdict.status == "refused" or not figure.values.size or not figure.axes:
+        if text_in_place(figure) is not None:
             return LEAST // 2
         if figure.kind == "lines" or _is_curve(figure):
             return EVEN
@@ -226,12 +226,11 @@ class Plots:
             title += f" · {verdict.status}"
             title += f": {verdict.reason}" if verdict.reason and verdict.status != "refused" else ""
         part.suptitle(fill(self.shown(title), max(int(width // 5), 20)), fontsize=9)
-        if verdict.status == "refused":
-            return self._message(part, verdict.reason, width)
-        if not figure.values.size:
-            return self._message(part, "nothing to show", width)
-        if not figure.axes:
-            return self._message(part, f"{float(figure.values):.4g} {figure.unit}", width)
+        text = text_in_place(figure)
+        if text is not None:
+            wrapped = fill(self.shown(text), max(int(width // 5), 20))
+            part.text(0.5, 0.3, wrapped, ha="center", va="center")
+            return None
         figure = reduced(figure, DRAWN.get(figure.kind, 2), self.focus)
         plot = kind_of(figure, self.focus).plot
         if plot is not None:
@@ -257,11 +256,6 @@ class Plots:
         return "".join(
             char if _drawn(char) else char.encode("ascii", "backslashreplace").decode()
             for char in safe
-        )
-
-    def _message(self, part: Any, text: str, width: float) -> None:
-        part.text(
-            0.5, 0.3, fill(self.shown(text), max(int(width // 5), 20)), ha="center", va="center"
         )
 
     def _heatmap(self, part: Any, figure: Figure, width: float, given: Scale | None) -> None:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from llmscope.export.json import SCHEMA
 from llmscope.export.read_npz import npz_entries
 from llmscope.export.safetensors import sidecar_path
 from llmscope.export.split import VALUES
-from llmscope.figure import Axis, Figure, Verdict
+from llmscope.figure import Axis, Figure, Form, Status, Verdict
 from llmscope.support.lines import LIMITS
 from llmscope.support.text import display_text
 
@@ -45,8 +45,6 @@ LARGEST_HEAD = 1 << 23
 MOST_PLACE = 1 << 53
 """Maximum start and step of an axis."""
 
-_KINDS = ("heatmap", "bars", "lines", "tokens", "table")
-_STATUS = ("verified", "partial", "unverified", "refused")
 _ANOTHER = "a file that llmscope snapshot wrote as json, npz or safetensors"
 Arrays = dict[str, NDArray[Any]]
 
@@ -212,11 +210,13 @@ def figure_from(record: dict[str, Any], arrays: Arrays) -> Figure:
     """
     texts = {key: record.get(key) for key in ("lens", "title", "kind", "unit")}
     verdict = _object(record.get("verdict"), "a verdict")
-    if not all(isinstance(text, str) for text in texts.values()) or texts["kind"] not in _KINDS:
+    if not all(isinstance(text, str) for text in texts.values()) or texts["kind"] not in get_args(
+        Form
+    ):
         raise ValueError("a figure lacks its lens, title, kind or unit")
     for key, text in texts.items():
         short(text, f"a figure's {key}")
-    if verdict.get("status") not in _STATUS:
+    if verdict.get("status") not in get_args(Status):
         raise ValueError("a figure has no verdict")
     arrays = dict(arrays)
     values = arrays.pop(VALUES) if VALUES in arrays else numbers(record.get(VALUES))

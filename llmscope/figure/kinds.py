@@ -19,6 +19,20 @@ DRAWN = {"heatmap": 3, "bars": 1, "tokens": 1}
 """By form: how many axes a picture has. The leading ones beyond are taken at the focus."""
 
 
+def text_in_place(figure: Figure, digits: int = 4) -> str | None:
+    """Return the text in place of the picture of a figure that has none; None if it has one.
+
+    Args:
+        figure: the figure.
+        digits: of the number of a figure without axes.
+    """
+    if figure.verdict.status == "refused":
+        return figure.verdict.reason
+    if not figure.values.size:
+        return "nothing to show"
+    return None if figure.axes else f"{float(figure.values):.{digits}g} {figure.unit}"
+
+
 def usual_rows(figure: Figure) -> int | None:
     """Return the height of the usual picture of a form; None if any further row shows more."""
     dimensions = len(figure.axes)

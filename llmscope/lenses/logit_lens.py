@@ -554,7 +554,7 @@ def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
         yield from candidates(figure, focus, f"layer {extra.get('layer')} says")
         return
     here = layer_row(figure.axes[0].labels, focus.layer)
-    elsewhere = extra.get("position", focus.position) != focus.position
+    elsewhere = extra.get("position") != focus.position
     if here is None or (elsewhere and focus.mode in ("lenses", "slope")):
         return
     if focus.mode == "lenses":

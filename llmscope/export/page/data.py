@@ -20,6 +20,7 @@ from llmscope.draw.symbols import quoting_text
 from llmscope.export.page.colors import colors_of
 from llmscope.figure import Figure, Focus, Form
 from llmscope.figure.cursor import focused_index
+from llmscope.figure.kinds import text_in_place
 from llmscope.support.numbers import percent
 
 LONGEST_AXIS = 8_192
@@ -96,9 +97,10 @@ def figure_data(
         },
         "notes": [],
     }
-    message = _message(figure, fits)
-    if message:
-        return record | {"draw": "message", "message": plain_text(message, ascii_)}
+    text = text_in_place(figure, digits=9)
+    if text is not None:
+        message = plain_text(text.rstrip() or verdict.status, ascii_)
+        return record | {"draw": "message", "message": message}
     if any(len(axis) > LONGEST_AXIS for axis in figure.axes) or not fits:
         sizes = " × ".join(f"{axis.name} {len(axis):,}" for axis in figure.axes)
         return record | {"draw": "picture", "message": plain_text(sizes, ascii_)}
@@ -128,15 +130,6 @@ def packed(values: Any, dtype: str) -> dict[str, str]:
     """
     data = np.ascontiguousarray(np.asarray(values), dtype=dtype).tobytes()
     return {"type": dtype[1:], "data": b64encode(zlib.compress(data, 6)).decode("ascii")}
-
-
-def _message(figure: Figure, fits: bool) -> str:
-    """Return what is told in place of a picture; empty where there is one."""
-    if figure.verdict.status == "refused":
-        return figure.verdict.reason or "refused"
-    if not figure.values.size:
-        return "nothing to show"
-    return "" if figure.axes else f"{float(figure.values):.9g} {figure.unit}".rstrip()
 
 
 def _tokens(
