@@ -17,12 +17,12 @@ from llmscope.draw.painters.query import is_one_query, paint_query
 from llmscope.draw.painters.runs import page_runs, paint_runs
 from llmscope.draw.painters.small_multiples import paint_small_multiples
 from llmscope.draw.painters.tokens import paint_tokens
-from llmscope.draw.painters.walkthrough.values import paint_values, read_out_cell
-from llmscope.draw.painters.walkthrough.walk import page_walk, paint_walk, read_out_step
+from llmscope.draw.painters.walkthrough.values import describe_cell, paint_values
+from llmscope.draw.painters.walkthrough.walk import describe_step, page_walk, paint_walk
 from llmscope.draw.text_table import page_table
 from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import TEXTS
-from llmscope.figure.kinds import Kind, Readout
+from llmscope.figure.kinds import Kind
 from llmscope.lenses import find_lens
 
 
@@ -55,7 +55,7 @@ MAPS = (("layer", "position"), ("layer", "lens"))
 KINDS = (
     Kind("heatmap", paint_query, fits=is_one_query),
     Kind("heatmap", paint_small_multiples, fits=_is_in_tiles),
-    Kind("heatmap", paint_values, fits=_shows_cell, readout=read_out_cell),
+    Kind("heatmap", paint_values, fits=_shows_cell, describe=describe_cell),
     Kind("heatmap", paint_map, MAPS, page=page_layers),
     Kind("heatmap", paint_heads, (("layer", "head"),), page=page_layers, even=True),
     Kind("heatmap", paint_attention, (("query", "key"),), even=True),
@@ -70,7 +70,7 @@ KINDS = (
         (("step", "statistic"),),
         _has("steps"),
         page=page_walk,
-        readout=read_out_step,
+        describe=describe_step,
     ),
     Kind("table", paint_columns, tuple((name,) for name in TEXTS), page=page_columns),
     Kind("heatmap", paint_heatmap),
@@ -92,8 +92,9 @@ def kind_of(figure: Figure, focus: Focus) -> Kind:
     return next(kind for kind in kinds if kind.draws(figure, focus))
 
 
-def readout_of(figure: Figure, focus: Focus) -> Readout | None:
-    """Return what tells about the place of a focus in a figure: its lens, or else its kind."""
+def describe_cursor(figure: Figure, focus: Focus) -> list[str]:
+    """Return what the lens of a figure, or else its kind, says about the place of a focus in it."""
     lens = find_lens(figure.lens)
-    own = None if lens is None else lens.readout
-    return own or kind_of(figure, focus).readout
+    own = None if lens is None else lens.describe
+    describe = own or kind_of(figure, focus).describe
+    return [] if describe is None else list(describe(figure, focus))

@@ -210,9 +210,8 @@ def figure_from(record: dict[str, Any], arrays: Arrays) -> Figure:
     """
     texts = {key: record.get(key) for key in ("lens", "title", "kind", "unit")}
     verdict = _object(record.get("verdict"), "a verdict")
-    if not all(isinstance(text, str) for text in texts.values()) or texts["kind"] not in get_args(
-        Form
-    ):
+    is_text = all(isinstance(text, str) for text in texts.values())
+    if not is_text or texts["kind"] not in get_args(Form):
         raise ValueError("a figure lacks its lens, title, kind or unit")
     for key, text in texts.items():
         short(text, f"a figure's {key}")

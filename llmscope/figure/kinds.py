@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmscope.draw.painting import Canvas, Painting
     from llmscope.draw.render_options import RenderOptions
 
-Readout = Callable[[Figure, Focus], Iterator[str]]
+Describe = Callable[[Figure, Focus], Iterator[str]]
 DRAWN = {"heatmap": 3, "bars": 1, "tokens": 1}
 """By form: how many axes a picture has. The leading ones beyond are taken at the focus."""
 
@@ -57,7 +57,7 @@ class Kind:
         page: returns entries of the figure's record for the html page, in place of the usual ones;
             see `llmscope.export.page.data`. None: the usual ones of the form.
         plot: draws one on axes of matplotlib; None: the usual plot of the form.
-        readout: returns phrases about the place of a focus in one, unless its lens has its own.
+        describe: yields phrases about the place of a focus in one, unless its lens has its own.
         even: whether its colours are on a linear scale, so that small values look small.
     """
 
@@ -68,7 +68,7 @@ class Kind:
     rows: Callable[[Figure], int | None] = usual_rows
     page: Callable[[Figure, RenderOptions], Mapping[str, Any]] | None = None
     plot: Callable[[Axes, Figure], None] | None = None
-    readout: Readout | None = None
+    describe: Describe | None = None
     even: bool = False
 
     def draws(self, figure: Figure, focus: Focus) -> bool:

@@ -243,7 +243,7 @@ LOGIT_MODES = ("heads", "heads-mean", "parts", "parts-mean")
 KL_MODES = tuple(f"{mode}-kl" for mode in LOGIT_MODES)
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the effect on the answer of ablating the head."""
     value = value_at(figure, focus) if figure.axis("head") == 1 else None
     if value is not None and math.isfinite(value):
@@ -274,7 +274,7 @@ LENS = Lens(
     ),
     edited="again",
     effects=True,
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 Each head in turn is switched off and the model runs again: a cell is what that did to the answer. \
 Below zero, the logit of the target fell: the head spoke for it. Above zero, the head had spoken \

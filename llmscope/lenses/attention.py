@@ -178,7 +178,7 @@ def _pooled(
     return values
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield what the token looks at most."""
     layer, head = figure.extra.get("layer", focus.layer), figure.extra.get("head")
     if layer != focus.layer or head not in (None, focus.head) or figure.unit != "probability":
@@ -225,7 +225,7 @@ LENS = Lens(
         ),
     ),
     through=("rollout",),
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 Each row is a token that looks (query), each column a token that is looked at (key). A cell is the \
 share of the head's attention that goes there; a row sums to 1. Nothing is above the diagonal: a \

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Axis
-from llmscope.figure.kinds import Kind, Readout
+from llmscope.figure.kinds import Describe, Kind
 from llmscope.figure.tables import Column, number
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
@@ -94,7 +94,7 @@ class Lens:
         residues: the numbers of its figure that are what rounding leaves of a larger one, each with
             the name of that one, whose size their differences are measured by.
         kinds: how its figures are drawn where no built-in kind of figure is right for them.
-        readout: returns phrases about the place of a focus in its figure, for the line below the
+        describe: yields phrases about the place of a focus in its figure, for the line below the
             screen, the most important first; None: what the kind of its figure says, if anything.
             The mode of the focus is that of the figure.
         help: a description and how to read the figure, in plain paragraphs.
@@ -133,7 +133,7 @@ class Lens:
     ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
     residues: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ()
-    readout: Readout | None = None
+    describe: Describe | None = None
     help: str = ""
     shows: Mapping[str, str] = field(default_factory=dict)
     formula: str = ""

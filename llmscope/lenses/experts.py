@@ -70,7 +70,7 @@ def _weights(figure: Figure) -> NDArray[np.float32]:
     return found
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the experts that ran for the token, with the weights of their outputs."""
     extra = figure.extra
     if extra["layer"] == focus.layer:
@@ -94,7 +94,7 @@ LENS = Lens(
         Column("chosen", "bool", "label", "whether the expert ran", of=_chosen),
         Column("weight", "float32", "value", "of its output; null if it did not run", of=_weights),
     ),
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 Some models have many MLPs in a layer, the experts, and run only a few of them for each token. \
 A router decides which. Each row is a token, each column an expert of this layer, a cell what the \

@@ -547,7 +547,7 @@ def _tied_at(
     return rank_range(scores, (figure.extra["target_id"],) * len(layers), bound)
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield what the lens reads after the layer of the focus."""
     extra, token = figure.extra, quoted_token(str(figure.extra.get("target", "")))
     if focus.mode == "layer":
@@ -614,7 +614,7 @@ LENS = Lens(
         "target": ("Probability of the target after each layer", "probability of the target"),
         "top": ("Probability of the top token after each layer", "probability of the top token"),
     },
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \

@@ -84,7 +84,7 @@ def _overview(recording: Recording, rows: range) -> Figure:
     )
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the activation of the chosen neuron, if it is listed."""
     here = figure.axis("neuron") == 1 and figure.extra.get("layer", focus.layer) == focus.layer
     if here and str(focus.neuron) in figure.axes[1].labels:
@@ -108,7 +108,7 @@ LENS = Lens(
         number("activation", "activation of the neuron", unit="activation", modes=("neurons",)),
         number("norm", "L2 norm over the layer's neurons", modes=("overview",)),
     ),
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 The neurons of this layer's MLP that are most active on the token under the cursor, strongest \
 first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \

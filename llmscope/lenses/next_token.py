@@ -291,7 +291,7 @@ def _tied_rank(figure: Figure, recording: Recording, focus: Focus, bound: float)
     return low[0], high[0]
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the likeliest candidate, and the target; see `candidates`."""
     return candidates(figure, focus, "next")
 
@@ -367,7 +367,7 @@ LENS = Lens(
         number("kl", "KL(unedited ‖ edited); null without edits", "kl", "nats"),
     ),
     ranks={"target_rank": _tied_rank},
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \

@@ -123,7 +123,7 @@ def _tied_ranks(figure: Figure, recording: Recording, focus: Focus, bound: float
     return np.concatenate([first, low]), np.concatenate([first, high])
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the surprisal of the token."""
     value = value_at(figure, focus)
     if value is not None and math.isfinite(value):
@@ -161,7 +161,7 @@ LENS = Lens(
     ),
     ranks={"ranks": _tied_ranks},
     over_steps={"": ("Surprisal of each token", "surprisal")},
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \

@@ -1,4 +1,4 @@
-"""A lens in one file of another package, with a drawing, a readout and columns of its own."""
+"""A lens in one file of another package: its own drawing, columns, and phrases for the cursor."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plot(axes, figure):
     axes.set_title("letters so far")
 
 
-def read_out(figure, focus):
+def describe_cursor(figure, focus):
     yield f"so far {tally(figure.values[focus.position])}"
 
 
@@ -73,7 +73,7 @@ LENS = Lens(
             plot=plot,
         ),
     ),
-    readout=read_out,
+    describe=describe_cursor,
     help="Counts.",
 )
 '''
@@ -135,7 +135,7 @@ def drawn(text: str) -> list[str]:
     return [row for row in rows if row.startswith("tally")]
 
 
-def test_the_screen_draws_it_and_reads_it_out(site: Path) -> None:
+def test_the_screen_draws_it_and_describes_the_cursor(site: Path) -> None:
     words = ("--lens", "screen", "--workspace", "heads", "--size", "200x50", "--format", "txt")
     prompt = ("snapshot", "builtin:sort", "--prompt", "CABC", "--keys", "escape left")
     shown = run(site, [*prompt, *words])

@@ -197,7 +197,7 @@ def _shifts(patched: Pass) -> np.ndarray:
     return np.array(shares, dtype=np.float32)
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the next token of each run, and how far it is from the run with the context."""
     extra = figure.extra
     if "runs" not in extra:
@@ -241,7 +241,7 @@ LENS = Lens(
     ),
     edited="refused",
     unpaired={"": "the context and the query are those of one prompt"},
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
 Here the query is the last line, or what follows `--context-file`; in a prompt of one line it is \

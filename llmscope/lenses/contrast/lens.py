@@ -170,7 +170,7 @@ _COSINES = ("cosine", "centred")
 _OF_TOKEN = ("word", "lens", "attention", "attention-difference")
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the cosine of the token's residual streams in A and in B."""
     if figure.unit != "cosine" or None in (focused_index(axis, focus) for axis in figure.axes):
         return
@@ -216,7 +216,7 @@ LENS = Lens(
     ),
     versus=True,
     unpaired={"": "it holds A against B already"},
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 Two prompts beside each other: this one, A, and prompt B. Tokens that both have, by their text and \
 in the same order, are held against each other, wherever they stand; lengths may differ. Put one \

@@ -130,7 +130,7 @@ _OF_TOKEN = (*_TARGETED, "new", "find")
 _ACTIVATIONS = ("token", "new", "prompt", "map", "examples")
 
 
-def read_out(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the chosen or strongest feature: its value, its label, and what it promotes."""
     extra = figure.extra
     chosen, ids = FEATURE.of(focus), [int(feature) for feature in extra.get("ids", ())]
@@ -224,7 +224,7 @@ LENS = Lens(
     | {"examples": "examples are of a corpus, the same for all prompts"}
     | {"tokens": "what a feature promotes is in the weights, the same for all prompts"},
     of_model=(),
-    readout=read_out,
+    describe=describe_cursor,
     help="""\
 A sparse dictionary describes a tensor of the model, such as the stream after a layer, as a sum \
 of a few out of many features. Where a neuron mixes meanings, a feature often has one. The rows \

@@ -55,8 +55,8 @@ def clauses(
         return []
     keys = [key for key, of in READ.items() if of in ("", workspace)]
     keys += [key for key in on_screen if key not in PANES]
-    readouts = (phrase for key in keys for phrase in _phrases_of(key, find(key), state))
-    return [f"layer {state.focus.layer}, {quoted_token(token.text)}", *readouts]
+    phrases = (phrase for key in keys for phrase in _phrases_of(key, find(key), state))
+    return [f"layer {state.focus.layer}, {quoted_token(token.text)}", *phrases]
 
 
 def fitting(parts: list[str], width: int) -> str:
@@ -87,15 +87,13 @@ def _phrases_of(pane: str, shown: Shown | None, state: ViewState) -> list[str]:
     if shown is None or shown.figure.verdict.status == "refused" or not shown.of(state):
         return []
     # Imported late: they need numpy, which the first frame does not load.
-    from llmscope.draw.kinds import readout_of
+    from llmscope.draw.kinds import describe_cursor
     from llmscope.figure.cursor import value_at
 
     figure, focus = shown.figure, cursor_in(shown, state)
-    readout = readout_of(figure, focus)
-    phrases: list[str] = []
     # A difference by edits is not a value at the cursor; only candidates label it as one.
-    if readout is not None and (not focus.change or pane == "next-token"):
-        phrases += readout(figure, focus)
+    is_value = not focus.change or pane == "next-token"
+    phrases = describe_cursor(figure, focus) if is_value else []
     if not phrases and pane == "map" and figure.axis("position") is not None:
         views = (view for view in MAP_VIEWS if (view.lens, view.mode) == (figure.lens, focus.mode))
         view, value = next(views, None), value_at(figure, focus)

@@ -37,7 +37,7 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
     )
 
 
-def read_out_cell(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_cell(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the value under the cursor, and its meaning."""
     yield cell_said(figure, False)
 

@@ -80,7 +80,7 @@ def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def read_out_step(figure: Figure, focus: Focus) -> Iterator[str]:
+def describe_step(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield the selected step, if it is of the layer of the focus."""
     if figure.extra["layer"] == focus.layer:
         steps = figure.extra["steps"]
