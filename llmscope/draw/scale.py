@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,12 @@ class Scale:
             return cls(low, high, "log")
         return cls(low, high, "linear")
 
+    @classmethod
+    def of_figure(cls, figure: Figure, *, even: bool = False) -> Scale:
+        """Return the scale of the values of a figure."""
+        signed, decades = is_difference(figure), in_decades(figure)
+        return cls.of(figure.values, figure.unit, even=even, signed=signed, decades=decades)
+
     def ramp(self, style_set: Styles) -> Ramp:
         """Return the ramp for this scale."""
         return style_set.diverging if self.kind == "signed" else style_set.sequential
@@ -95,6 +101,12 @@ class Scale:
         share = place / span if span > 0 else np.where(np.isnan(place), place, 0.5)
         steps = np.rint(np.clip(share, 0, 1) * (count - 1))
         return np.where(np.isnan(steps), -1, steps).astype(np.int64)
+
+
+def largest_magnitude(values: NDArray[np.floating[Any]]) -> float:
+    """Return the largest finite magnitude, by which bars are scaled; 1 if none is above 0."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=0.0)) or 1.0
 
 
 def is_difference(figure: Figure) -> bool:

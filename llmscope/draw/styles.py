@@ -113,6 +113,12 @@ class Styles:
             best = max(pure, key=lambda foreground: arithmetic.contrast(_rgb(foreground), rgb))
         return Style(color=best, bgcolor=background, bold=bold)
 
+    def bar_of(self, value: float, *, signed: bool) -> Style:
+        """Return the style of the bar of a value; `signed` where there are values of both signs."""
+        if not signed:
+            return self.bar
+        return self.minus if value < 0 else self.plus
+
     def _cursor(self) -> Style:
         if self.colours:
             return self.on(self.shade(arithmetic.parse_hex(self.look.theme.accent)), bold=True)

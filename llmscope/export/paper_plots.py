@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont, get_font
 from llmscope.draw.color.theme import load_theme
 from llmscope.draw.grid.labels import TOKEN_AXES
 from llmscope.draw.kinds import kind_of
-from llmscope.draw.scale import Scale, in_decades, is_difference
+from llmscope.draw.scale import Scale, is_difference
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
@@ -140,10 +140,7 @@ def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
         return
     count = -(-figure.values.shape[1] // fit)
     step = -(-figure.values.shape[1] // count)  # blocks of about the same number of columns
-    scale = Scale.of(
-        figure.values, figure.unit, signed=is_difference(figure), decades=in_decades(figure)
-    )
-    axis = figure.axes[1]
+    scale, axis = Scale.of_figure(figure), figure.axes[1]
     for first in range(0, len(axis), step):
         some = slice(first, first + step)
         extra = dict(figure.extra)
@@ -262,9 +259,7 @@ class Plots:
         values = np.ma.masked_invalid(figure.values)
         if values.ndim == 1:
             values = values[None]
-        signed = is_difference(figure)
-        decades = in_decades(figure)
-        scale = given or Scale.of(figure.values, figure.unit, signed=signed, decades=decades)
+        scale = given or Scale.of_figure(figure)
         norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
         colours = self.palette.signed if scale.kind == "signed" else self.palette.plain
         maps = values[None] if values.ndim == 2 else values

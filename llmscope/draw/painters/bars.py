@@ -18,7 +18,7 @@ from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.render_options import RenderOptions
-from llmscope.draw.scale import ENDS, is_difference
+from llmscope.draw.scale import ENDS, is_difference, largest_magnitude
 from llmscope.draw.styles import Styles, styles_for
 from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure
@@ -83,9 +83,7 @@ def paint_bars(figure: Figure, canvas: Canvas) -> Painting:
     marked = index % count if index is not None and count and -count <= index < count else None
     window = Window.around(marked or 0, count, height)
     inside = slice(window.start, window.stop)
-    finite = np.abs(figure.values[np.isfinite(figure.values)])
-    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    top = ENDS.get(figure.unit, top)
+    top = ENDS.get(figure.unit, largest_magnitude(figure.values))
     if figure.unit == "probability":
         numbers = [percent(value) for value in figure.values[inside].tolist()]
         top = max(1.0, top)
@@ -142,13 +140,7 @@ def _rows(
             change, sign = changes[row]
             line.add(f"{change:>{more - 1}} ", sign if inside else style_set.dim)
         if bars:
-            colour = (
-                style_set.bar
-                if not signed
-                else style_set.minus
-                if shares[row] < 0
-                else style_set.plus
-            )
+            colour = style_set.bar_of(shares[row], signed=signed)
             line.add(bars[row], colour if inside else style_set.dim, room)
         if words and rest > room + 1:
             said = _fit_before_stars(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
-from rich.style import Style
 
 from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid.window import Window
@@ -16,6 +15,7 @@ from llmscope.draw.numbers import column
 from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.scale import largest_magnitude
 from llmscope.draw.styles import Styles, styles_for
 from llmscope.draw.symbols import own_text, quoting_text
 from llmscope.draw.text_table import WIDTH, TextTable, page_table
@@ -82,7 +82,7 @@ def paint_columns(figure: Figure, canvas: Canvas) -> Painting:
             drawn = bars[at]
             if drawn is not None:
                 value = cells[at][place]
-                colour = style_set.minus if value < 0 else _colour(cells[at], style_set)
+                colour = style_set.bar_of(value, signed=bool((cells[at] < 0).any()))
                 line.add(" ", style_set.base).add(drawn[row], colour, bar)
             line.add(" ", style_set.base)
         room = width - line.width
@@ -127,11 +127,6 @@ def _numbers(
 
 
 def _shares(values: NDArray[np.float64], unit: str) -> Sequence[float]:
-    finite = np.abs(values[np.isfinite(values)])
-    top = 1.0 if unit == "probability" else float(finite.max()) if finite.size else 1.0
-    shares: list[float] = (values / (top or 1.0)).tolist()
+    top = 1.0 if unit == "probability" else largest_magnitude(values)
+    shares: list[float] = (values / top).tolist()
     return shares
-
-
-def _colour(values: NDArray[np.float64], style_set: Styles) -> Style:
-    return style_set.plus if bool((values < 0).any()) else style_set.bar

@@ -11,7 +11,7 @@ from llmscope.draw.grid.window import Window, edge_row
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Canvas, Painting, Row
-from llmscope.draw.scale import BORDER, SHORTEST, Scale, is_difference, legend
+from llmscope.draw.scale import BORDER, SHORTEST, Scale, legend
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure
 
@@ -49,7 +49,7 @@ def paint_neurons(figure: Figure, canvas: Canvas) -> Painting:
     window = Window.around(here, len(positions), strip // cell)
     start = named + SLOTS + 3 + bar + 1
     bottom = window.partial and strip > 0 and height >= 6
-    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
+    scale = Scale.of_figure(figure)
     ramp = scale.ramp(style_set)
     steps = scale.steps(figure.values, len(ramp))
     shown = min(len(neurons), max(1, height - head - bottom))
@@ -73,15 +73,8 @@ def paint_neurons(figure: Figure, canvas: Canvas) -> Painting:
             .add(f"{name} ", style_set.accent if here_now else style_set.dim)
             .add(f"{numbers[index]:>{SLOTS}} ", style_set.base)
         )
-        negative = scale.kind == "signed" and values[index] < 0
-        colour = (
-            style_set.minus
-            if negative
-            else style_set.plus
-            if scale.kind == "signed"
-            else style_set.bar
-        )
-        line.add(bars[index], colour)
+        signed = scale.kind == "signed"
+        line.add(bars[index], style_set.bar_of(values[index], signed=signed))
         if strip:
             line.pad(start, style_set.base)
             for place in window.indices():

@@ -19,7 +19,7 @@ from llmscope.draw.grid.labels import PROMPT_AXES, axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.painters.attention import strongest
 from llmscope.draw.painting import Box, Canvas, Painting, Row
-from llmscope.draw.scale import Scale, is_difference, legend
+from llmscope.draw.scale import Scale, legend
 from llmscope.draw.styles import Ramp, Styles
 from llmscope.figure import Figure
 from llmscope.figure.cursor import focused_index
@@ -89,7 +89,7 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
 def paint_small_multiples(figure: Figure, canvas: Canvas) -> Painting:
     """Paint a tile per index of the first axis, as many as fit, pooled if there are few cells."""
     width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
-    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
+    scale = Scale.of_figure(figure)
     ramp = scale.ramp(style_set)
     dots = 2 if ramp.coloured and not style_set.look.ascii else 1
     words = height >= 8 and tuple(axis.name for axis in figure.axes[1:]) == ("query", "key")

@@ -15,7 +15,7 @@ from llmscope.draw.grid.labels import PROMPT_AXES, TOKEN_AXES, axis_labels, prom
 from llmscope.draw.kinds import kind_of
 from llmscope.draw.numbers import column
 from llmscope.draw.painters.walkthrough.values import seen_at
-from llmscope.draw.scale import ENDS, Scale, in_decades, is_difference
+from llmscope.draw.scale import ENDS, Scale, is_difference, largest_magnitude
 from llmscope.draw.symbols import quoting_text
 from llmscope.export.page.colors import colors_of
 from llmscope.figure import Figure, Focus, Form
@@ -191,8 +191,7 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
 
 
 def _scale(figure: Figure, even: bool) -> dict[str, Any]:
-    signed, decades = is_difference(figure), in_decades(figure)
-    scale = Scale.of(figure.values, figure.unit, even=even, signed=signed, decades=decades)
+    scale = Scale.of_figure(figure, even=even)
     return {"kind": scale.kind, "low": scale.low, "high": scale.high}
 
 
@@ -207,10 +206,8 @@ def _heatmap(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
 
 def _bars(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
     values, extra, styles = figure.values, figure.extra, styles_for(look)
-    finite = np.abs(values[np.isfinite(values)])
-    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     record: dict[str, Any] = {
-        "top": ENDS.get(figure.unit, top),
+        "top": ENDS.get(figure.unit, largest_magnitude(values)),
         "signed": bool((values < 0).any()),
         "scale": _scale(figure, even),
         "numbers": _numbers(figure, styles.glyphs.missing),
