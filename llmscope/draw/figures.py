@@ -53,7 +53,7 @@ def paint(
     text = text_in_place(figure)
     if text is None:
         drawn = _drawn(figure, focus)
-        painting = kind_of(drawn, focus).paint(drawn, canvas)
+        painting: Painting = kind_of(drawn, focus).paint(drawn, canvas)
     else:
         painting = paint_message(text, width, canvas.height, style_set)
     if caption:

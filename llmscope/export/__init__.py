@@ -16,7 +16,7 @@ from llmscope.export.paper import (
     plot,
     prepare_matplotlib,
 )
-from llmscope.export.provenance import provenance, provenance_of
+from llmscope.export.provenance import provenance_of
 from llmscope.export.render import (
     AUTO,
     Size,
@@ -55,7 +55,6 @@ __all__ = [
     "plot",
     "polars_frame",
     "prepare_matplotlib",
-    "provenance",
     "provenance_of",
     "render",
     "render_rows",

@@ -13,13 +13,12 @@ from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
-    from llmscope.scope.scope import Scope
 
 _PACKAGES = ("torch", "transformers")
 
 
-def provenance(
-    scope: Scope, command: str | None, progress: Progress | None = None
+def provenance_of(
+    origin: Origin, command: str | None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Return versions, device, weights, verdicts and command of a snapshot, as JSON types.
 
@@ -27,20 +26,9 @@ def provenance(
     capability; each figure has a verdict of its own.
 
     Args:
-        scope: the loaded model.
+        origin: that of the model.
         command: the command line that writes the same snapshot, or None.
         progress: called with how much of the weights is read (once per file); None for no report.
-
-    Raises:
-        ScopeError: a file of weights cannot be read.
-    """
-    return provenance_of(scope.origin(), command, progress)
-
-
-def provenance_of(
-    origin: Origin, command: str | None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Return the same as `provenance` for the origin of a model that another thread owns.
 
     Raises:
         ScopeError: a file of weights cannot be read.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmscope.figure.figure import Figure, Focus, Form
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from llmscope.draw.painting import Canvas, Painting
-    from llmscope.draw.render_options import RenderOptions
-
+Canvas: TypeAlias = Any
+"""`llmscope.draw.Canvas`: this package stands below that one."""
+Painting: TypeAlias = Any
+"""`llmscope.draw.Painting`."""
+RenderOptions: TypeAlias = Any
+"""`llmscope.draw.RenderOptions`."""
 Describe = Callable[[Figure, Focus], Iterator[str]]
 DRAWN = {"heatmap": 3, "bars": 1, "tokens": 1}
 """By form: how many axes a picture has. The leading ones beyond are taken at the focus."""

@@ -273,7 +273,6 @@ LENS = Lens(
         *TARGET_COLUMNS,
     ),
     edited="again",
-    effects=True,
     describe=describe_cursor,
     help="""\
 Each head in turn is switched off and the model runs again: a cell is what that did to the answer. \

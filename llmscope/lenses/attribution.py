@@ -311,7 +311,6 @@ LENS = Lens(
             "logit",
         ),
     ),
-    effects=True,
     help="""\
 Everything that writes to the residual stream writes a part of the answer: the embedding, each \
 head of each layer, each MLP. A bar is what one of them adds to the logit of the target, which is \

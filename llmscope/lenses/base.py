@@ -87,7 +87,6 @@ class Lens:
         of_model: the modes whose figure is of the model alone, the same for every prompt.
         over_steps: by mode, the title of the map of its figure over the steps of a run, and what
             the curve of one of its numbers shows. Other modes are named after the lens.
-        effects: whether its values are effects: how far from 0 they are is the question.
         ranks: the arrays of its figure that hold ranks among all tokens, each with a function that
             returns the ranks that ties up to rounding allow. A batch of prompts is one pass only
             if it gives the numbers of single passes; its ranks may differ within those.
@@ -129,7 +128,6 @@ class Lens:
     unpaired: Mapping[str, str] = field(default_factory=dict)
     of_model: tuple[str, ...] = ()
     over_steps: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    effects: bool = False
     ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
     residues: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ()

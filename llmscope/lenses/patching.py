@@ -393,7 +393,6 @@ LENS = Lens(
     edited="again",
     versus=True,
     unpaired={"": "it carries B over into A already"},
-    effects=True,
     help="""\
 Take two prompts that differ in little and lead to different answers: this one, and prompt B. A \
 cell takes one thing out of B's pass, puts it in its place in this one, and lets the model run on. \

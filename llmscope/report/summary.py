@@ -9,7 +9,6 @@ from typing import Any
 from llmscope.errors import ScopeError, option
 from llmscope.figure import plain
 from llmscope.figure.tables.arrow import FROM_END
-from llmscope.lenses import find_lens
 from llmscope.report.first_layer import FirstLayer, first_layer, has_ranks
 from llmscope.report.groups import POSITION, Grouping, groups_by
 from llmscope.report.means import (
@@ -30,6 +29,8 @@ from llmscope.report.reader import BatchTables, LensTable, unknown
 from llmscope.support.text import display_text, quoted_text
 
 SCHEMA = 1
+CAUSAL = ("ablation", "patching", "attribution")
+"""Lenses whose values are effects: how far from 0 they are is the question."""
 EFFECTS = ("effect", "contribution")
 CLASS = "class"
 
@@ -180,7 +181,7 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
     second = next((name for name in ("head", *texts) if name in keys), None)
     if "layer" in keys and second is not None:
         return [("layer", second)]
-    if "layer" in keys and FROM_END.name in keys and _of_effects(table):
+    if "layer" in keys and FROM_END.name in keys and table.lens in CAUSAL:
         return [("layer", FROM_END.name)]
     if "layer" in keys:
         return [("layer",)]
@@ -192,15 +193,9 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
     return groupings or [(key,) for key in keys[:1]]
 
 
-def _of_effects(table: LensTable) -> bool:
-    """Return whether the values of a lens are effects."""
-    lens = find_lens(table.lens)
-    return lens is not None and lens.effects
-
-
 def is_effect(table: LensTable, value: str) -> bool:
     """Return whether a value is an effect of either sign, whose distance from 0 is the question."""
-    return (_of_effects(table) or value in EFFECTS) and not table.mode.endswith("kl")
+    return (table.lens in CAUSAL or value in EFFECTS) and not table.mode.endswith("kl")
 
 
 def _having(

@@ -167,8 +167,9 @@ def _run(
     call: ToolCall,
     failures: list[str],
 ) -> Summary:
-    from llmscope.export import provenance
-    from llmscope.jobs.snapshots import BatchOutput, InputColumns, JobShare, run
+    from llmscope.corpus.records.inputs import InputColumns
+    from llmscope.export import provenance_of
+    from llmscope.jobs.snapshots import BatchOutput, JobShare, run
     from llmscope.jobs.snapshots.padded import Together, why_single
     from llmscope.jobs.snapshots.shards import Tables
     from llmscope.support.storage import LocalStorage
@@ -180,7 +181,7 @@ def _run(
             "llmscope snapshot --prompts FILE --out FOLDER",
         )
     together = None if why_single(scope, job) else Together.of(TOGETHER, job.lenses)
-    origin = {**provenance(scope, None), "command": None}
+    origin = {**provenance_of(scope.origin(), None), "command": None}
     options = {**job.to_dict(), **origin, "batch_size": TOGETHER}
     folder: BatchOutput = BatchOutput(
         LocalStorage(path), JobShare(), options, {"provenance": origin}, Tables(job, inputs)

@@ -19,7 +19,7 @@ from llmscope.cli.output.stage_line import StageLine
 from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
-from llmscope.export import provenance
+from llmscope.export import provenance_of
 from llmscope.jobs.snapshots import BatchOutput, PromptJob, PromptSource, Summary
 from llmscope.jobs.snapshots import run as run_here
 from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
@@ -87,7 +87,7 @@ class BatchRequest:
         """
         looking = replace(self.looking, focus=self._focus(scope))
         notes = list(scope.subject.notices)
-        origin = provenance(scope, None, progress)
+        origin = provenance_of(scope.origin(), None, progress)
         why = why_single(scope, looking, self.bound) if self.size > 1 else ""
         if why:
             notes.append(f"the prompts go one by one: {why}")

@@ -267,7 +267,7 @@ def _forms(
     from llmscope.cli.options.command_line import command_line
     from llmscope.cli.options.paper import TERMINAL
     from llmscope.cli.output.snapshot_build import Rendering
-    from llmscope.export import PAPER, formats, provenance
+    from llmscope.export import PAPER, formats, provenance_of
 
     origin: dict[str, Any] | None = None
     renderings = []
@@ -277,7 +277,7 @@ def _forms(
             renderings.append(Rendering(output.format, look))
             continue
         if origin is None:  # once: it reads all weights
-            origin = provenance(scope, None, progress)
+            origin = provenance_of(scope.origin(), None, progress)
         settled: dict[str, str | None] = {
             "model": model or scope.base.spec,
             "format": output.format,

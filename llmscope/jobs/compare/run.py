@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.corpus.progress import JobProgress, Tell
 from llmscope.corpus.records.prompts import PromptSource, digest_of, windows
 from llmscope.errors import ScopeError, option
-from llmscope.export import json_text, provenance, write
+from llmscope.export import json_text, provenance_of, write
 from llmscope.jobs.compare.request import CorpusComparison
 from llmscope.jobs.compare.side import (
     Group,
@@ -96,7 +96,9 @@ def compare(
             something else, or `beside` needs both models and they do not fit into memory.
     """
     scope_a = load_a()
-    first = _First(reader_of(scope_a), _without_weights(scope_a.subject), provenance(scope_a, None))
+    first = _First(
+        reader_of(scope_a), _without_weights(scope_a.subject), provenance_of(scope_a.origin(), None)
+    )
     notices = [f"A: {notice}" for notice in scope_a.subject.notices]
     try:
         with reserve(_refuse):
@@ -128,7 +130,7 @@ def compare(
         tell(line)
     theirs = RunningSide(scope_b, layers=how.layers)
     about = {"prompts": name, **how.to_dict()}
-    origins = {"a": first.origin, "b": provenance(scope_b, None)}
+    origins = {"a": first.origin, "b": provenance_of(scope_b.origin(), None)}
     folder = JobFolder(
         *(LocalStorage(out), JobShare(size=how.shard_size)),
         *(
