@@ -19,11 +19,11 @@ from llmscope.engine.events import Frame, LoadFailed, Refused
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.support.text import display_text
-from llmscope.tui import handlers
-from llmscope.tui.actions.key_script import REFUSED, Press, at_rest, busy
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import EngineSays, MakeEngine
 from llmscope.tui.features.compare.controller import hold_words
+from llmscope.tui.features.program import leave
+from llmscope.tui.key_script import REFUSED, Press, at_rest, busy
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.layout_state import LayoutState
@@ -104,7 +104,7 @@ class _AppDriver(LlmscopeApp):
         Raises:
             ScopeError: the screenshot failed; the message says why.
         """
-        handlers.leave(self)
+        leave(self)
         await self._until_whole(pilot, None)
         for press in script:
             self._pressed, self._at = True, asyncio.get_running_loop().time()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llmscope.engine.events import Frame, LoadFailed
-from llmscope.tui.actions.key_script import at_rest, busy
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.key_script import at_rest, busy
 
 SIZE = (160, 50)
 RESTS = 3

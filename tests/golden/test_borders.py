@@ -14,7 +14,6 @@ from textual.screen import ModalScreen
 
 from llmscope.draw import RenderOptions
 from llmscope.tui.actions.registry import ACTIONS
-from llmscope.tui.actions.types import own_keys
 from llmscope.tui.app import LlmscopeApp
 from tests.golden.boxes import Box, boxes_of, check_boxes
 from tests.golden.scenes import PROMPT, SIZES
@@ -23,7 +22,7 @@ from tests.tui.acting import ActingEngine
 PRESSES = 60
 LEAVING = ("quit", "quit-anywhere", "stop", "figures")
 KEYS = sorted(
-    {key for action in ACTIONS if action.name not in LEAVING for key in own_keys(action)}
+    {key for action in ACTIONS if action.name not in LEAVING for key in action.keys}
     - {"q", "ctrl+q", "ctrl+c"}
 )
 SMALLEST = (60, 16)

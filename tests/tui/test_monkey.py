@@ -24,12 +24,12 @@ from tests.tui.conftest import Open
 from tests.tui.real import screen
 
 LEAVING = {"quit", "quit-anywhere", "stop"}
-AWAY = {key for action in ACTIONS if action.name in LEAVING for key in action.keys.split(",")}
+AWAY = {key for action in ACTIONS if action.name in LEAVING for key in action.keys}
 """Keys that end the program or hand the terminal back. ctrl+z undoes in the prompt."""
 WRITTEN = [_character_to_key(character) for character in "abcdefGhijklmnoprstuvxyz;/?+-<>[]{} .1漢"]
 KEYS = sorted(
     (
-        {key for action in ACTIONS for key in action.keys.split(",") if key}
+        {key for action in ACTIONS for key in action.keys}
         | set(WRITTEN)
         | {"enter", "backspace", "delete", "pageup", "pagedown", "shift+left", "ctrl+u", "space"}
     )

@@ -15,7 +15,7 @@ import pytest
 
 from llmscope.tui.actions.menus import MENUS
 from llmscope.tui.actions.registry import EVERY
-from llmscope.tui.actions.types import key_name, own_keys
+from llmscope.tui.actions.types import key_name
 from tests.test_terminal import PATIENCE, Terminal, terminal  # noqa: F401
 
 TOUR = Path(__file__).parents[2] / "docs" / "tour.md"
@@ -31,7 +31,7 @@ SENT = {
     "→": "\x1b[C",
 }
 """What a terminal sends for the keys that are not characters."""
-KEYS = {key_name(key) for action in EVERY for key in own_keys(action)} | {
+KEYS = {key_name(key) for action in EVERY for key in action.keys} | {
     action.letter for action in EVERY if action.letter
 }
 ARROWS = "←→↑↓"

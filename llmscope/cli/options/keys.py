@@ -10,7 +10,7 @@ from llmscope.cli.options.shared import usage
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.tui.actions.key_script import Press
+    from llmscope.tui.key_script import Press
 
 OPTION = "--keys"
 Keys = Annotated[
@@ -33,7 +33,7 @@ def read_keys(keys: str | None, format: str) -> tuple[Press, ...]:  # noqa: A002
     if keys is None:
         return ()
     from llmscope.export import pictures
-    from llmscope.tui.actions.key_script import read_script
+    from llmscope.tui.key_script import read_script
 
     drawn = pictures()
     usage(format in drawn, f"of a picture, not of {format}: {', '.join(drawn)}", OPTION)

@@ -29,7 +29,7 @@ from llmscope.scope.figures import Report, figure_of, figures_of, focuses, name_
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
-    from llmscope.tui.actions.key_script import Press
+    from llmscope.tui.key_script import Press
 
 SCREEN = "screen"
 """The lens name that stands for the whole screen."""

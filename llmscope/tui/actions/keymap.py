@@ -36,7 +36,6 @@ from llmscope.tui.actions.types import (
     binds_at,
     is_text,
     key_name,
-    own_keys,
 )
 from llmscope.tui.state.workspaces import FIRST
 
@@ -76,7 +75,7 @@ class Keymap:
 
     def keys(self, action: Action) -> tuple[str, ...]:
         """Return the keys that run an action."""
-        return self.chosen.get(action.name, own_keys(action))
+        return self.chosen.get(action.name, action.keys)
 
     def shown(self, action: Action, place: Place | None = None) -> tuple[str, ...]:
         """Return an action's keys as displayed; only those that work in `place`, if given.
@@ -234,7 +233,7 @@ class _Reader:
         for loser in EVERY:
             if loser.name in self.chosen:
                 continue
-            own = own_keys(loser)
+            own = loser.keys
             lost: list[str] = []
             for winner, key in wanted:
                 if key in own and set(places(winner, key)) & set(places(loser, key)):

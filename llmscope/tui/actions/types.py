@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from textual.keys import _character_to_key
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
 
 Where = Literal["prompt", "figures", "anywhere"]
 Place = Literal["prompt", "figures"]
-Run = Callable[["Host"], None]
 
 _NAMES = {
     "left": "←",
@@ -78,51 +80,77 @@ SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
 """Textual's names of the letters, digits and signs of a keyboard."""
 
 
-class Lazy:
-    """A module that is imported when one of its functions is first accessed."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattribute__(self, function: str) -> Any:
-        # Not `__getattr__`: nnsight gives every object in its process a method `save`.
-        if function.startswith("_"):
-            return super().__getattribute__(function)
-        return getattr(import_module(self._name), function)
-
-
 @dataclass(frozen=True)
 class Action:
     """A command that the user can run.
 
     Attributes:
         name: identifies it in bindings and tests.
-        area: groups it in the palette and the help.
-        title: describes it in the palette and the help.
-        keys: the keys that run it, as Textual names them, separated by commas; the first is shown.
-        run: performs it.
-        where: whether its keys work in the prompt, in the figures, or in both.
+        full_title: its area and what it does, as in the palette and the help.
+        shortcuts: what runs it, separated by commas: keys as Textual names them, the first of which
+            is shown, and at most one letter of a menu (`go k`).
+        performs: the function that performs it, below `llmscope.tui`, with its arguments after the
+            app: `features.text_moves.hit(1)`; or below the app: `host.undo.redo`. It is imported
+            when the action first runs: the first paint would wait for all of them.
         words: what else users may type to find it: words and phrases, separated by commas.
+        where: whether its keys work in the prompt, in the figures, or in both.
         run_keys: the keys that it has on the screen of a run, where other actions lose them.
-        menu: the menu that lists it; empty if none does.
-        letter: the key that chooses it there.
     """
 
     name: str
-    area: str
-    title: str
-    keys: str
-    run: Run
-    where: Where = "figures"
+    full_title: str
+    shortcuts: str
+    performs: str
     words: str = ""
+    where: Where = "figures"
     run_keys: str = ""
-    menu: str = ""
-    letter: str = ""
+
+    @cached_property
+    def area(self) -> str:
+        """What it is about, which groups it in the palette and the help."""
+        return self.full_title.partition(": ")[0]
+
+    @cached_property
+    def title(self) -> str:
+        """What it does, in the palette and the help."""
+        return self.full_title.partition(": ")[2]
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that run it by default."""
+        return tuple(key for key in self.shortcuts.split(",") if key and " " not in key)
+
+    @cached_property
+    def menu(self) -> str:
+        """The menu that lists it; empty if none does."""
+        return self._stroke[0]
+
+    @cached_property
+    def letter(self) -> str:
+        """The key that chooses it in its menu; empty without one."""
+        return self._stroke[1]
 
     @property
-    def full_title(self) -> str:
-        """Return `area: title`, as shown in the palette and the help."""
-        return f"{self.area}: {self.title}"
+    def _stroke(self) -> tuple[str, str]:
+        """Return its menu and the letter there."""
+        stroke = next((part for part in self.shortcuts.split(",") if " " in part), "")
+        menu, _, letter = stroke.partition(" ")
+        return menu, letter
+
+    def run(self, host: Host) -> None:
+        """Perform it."""
+        function, arguments = self.resolved(host)
+        function(host, *arguments)
+
+    def resolved(self, host: Host) -> tuple[Callable[..., object], tuple[Any, ...]]:
+        """Return the function that performs it, and its arguments after the app."""
+        path, _, listed = self.performs.partition("(")
+        owner, _, name = path.rpartition(".")
+        if owner.startswith("host."):
+            holder: object = attrgetter(owner.removeprefix("host."))(host)
+        else:
+            holder = import_module(f"llmscope.tui.{owner}")
+        return getattr(holder, name), literal_eval(f"({listed[:-1]},)") if listed else ()
 
 
 ESSENTIAL = (
@@ -137,11 +165,6 @@ def listed(host: Host, action: Action) -> bool:
     offer = host.tour_line
     hides = action.name != "tour-hide" or (offer is not None and bool(offer.display))
     return hides and host.mode.offers(action.name)
-
-
-def own_keys(action: Action) -> tuple[str, ...]:
-    """Return an action's default keys."""
-    return tuple(key for key in action.keys.split(",") if key)
 
 
 def binds_at(action: Action, key: str) -> Where:

@@ -69,6 +69,12 @@ class PaletteEntry:
         return self.found_by.title
 
 
+def open_palette(host: Host) -> None:
+    """Show all commands, found by typing."""
+    if not host.holds(CommandPaletteScreen):
+        host.push_screen(CommandPaletteScreen(host))
+
+
 def commands(actions: Sequence[Action]) -> list[Action]:
     """Return the actions area by area, without the `-anywhere` duplicates."""
     areas = list(dict.fromkeys(action.area for action in actions))

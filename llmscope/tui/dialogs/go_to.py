@@ -52,6 +52,12 @@ def read_place(text: str, state: ViewState) -> Place | str:
     return Place(*places)
 
 
+def open_dialog(host: Host) -> None:
+    """Ask for a place by its number."""
+    if not host.holds(GoToScreen):
+        host.push_screen(GoToScreen(host))
+
+
 class GoToScreen(LineScreen):
     """One line at the bottom: enter goes to the place, esc leaves."""
 

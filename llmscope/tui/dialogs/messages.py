@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,9 +18,18 @@ from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.theme.textual_theme import text_styles
 
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+
 SEVERITIES = {"information": "note", "warning": "warning", "error": "error"}
 """The word for each severity, so that it does not depend on colour."""
 EMPTY = "no notices yet: what llmscope tells you here and there is kept in this list"
+
+
+def open_log(host: Host) -> None:
+    """List the notices of this session."""
+    times = not host.user.anonymous  # a picture must not depend on when it was taken
+    host.push_screen(MessagesScreen(tuple(host.messages), host.look.theme, times=times))
 
 
 class MessagesScreen(Overlay[None]):

@@ -9,7 +9,7 @@ from llmscope import builtin
 from llmscope.tui.features.compare import controller as compare
 from llmscope.tui.features.dictionaries.picker import choose
 from llmscope.tui.features.models.model_picker import ask_second
-from llmscope.tui.handlers import next_adapter
+from llmscope.tui.features.program import next_adapter
 from llmscope.tui.state.prompt_pairs import pairs_for
 
 if TYPE_CHECKING:

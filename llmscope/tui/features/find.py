@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from llmscope.tui import handlers
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, TextLine
+from llmscope.tui.features.program import leave
 from llmscope.tui.features.text_moves import find_hits
 
 if TYPE_CHECKING:
@@ -72,4 +72,4 @@ def seek(host: Host, wanted: str) -> None:
 def close_find(host: Host) -> None:
     """Close the search and go back to the figures."""
     host.status.display, host.find.display = True, False
-    handlers.leave(host)
+    leave(host)

@@ -9,7 +9,7 @@ from textual import events
 from llmscope.tui.actions import menus
 from llmscope.tui.actions.menus import MENUS, actions_of
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME, EVERY
-from llmscope.tui.actions.types import binds_at, own_keys
+from llmscope.tui.actions.types import binds_at
 from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.menu_now import NOW
 from llmscope.tui.features.views import LETTERS
@@ -33,7 +33,7 @@ def verbs() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for action in ACTIONS:
         if action.keys:
-            found.setdefault(SAME.get(action.name, action.name), []).extend(own_keys(action))
+            found.setdefault(SAME.get(action.name, action.name), []).extend(action.keys)
     return found
 
 
@@ -50,7 +50,7 @@ def test_no_key_has_two_meanings(place: str) -> None:
     keys = Counter(
         key
         for action in ACTIONS
-        for key in own_keys(action)
+        for key in action.keys
         if binds_at(action, key) in (place, "anywhere")
     )
     assert [key for key, count in keys.items() if count > 1] == []

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import pytest
 
-from llmscope.tui.actions import registry
 from llmscope.tui.actions.menus import MENU_BY_NAME
-from llmscope.tui.actions.registry import ACTIONS, BY_NAME
-from llmscope.tui.actions.types import Lazy, binds_at, own_keys
+from llmscope.tui.actions.registry import ACTIONS, BY_NAME, EVERY
+from llmscope.tui.actions.types import binds_at
 from llmscope.tui.dialogs.command_palette import commands
 from llmscope.tui.dialogs.help import HelpScreen
 from llmscope.tui.state.workspaces import WORKSPACES
@@ -60,7 +58,7 @@ async def test_every_key_does_its_action(opened: Open, area: str) -> None:
         for action in KEYED
         if action.area == area
         for key in (
-            *own_keys(action),
+            *action.keys,
             *([f"{MENU_BY_NAME[action.menu].key} {action.letter}"] if action.menu else ()),
         )
     ]
@@ -74,15 +72,12 @@ async def test_every_key_does_its_action(opened: Open, area: str) -> None:
                 assert state(session) != before, (name, key)
 
 
-def test_what_is_imported_late_is_there() -> None:
-    """mypy sees the modules themselves; what runs are their stand-ins."""
-    stand_ins = {name: one for name, one in vars(registry).items() if isinstance(one, Lazy)}
-    assert len(stand_ins) > 10
-    calls = re.findall(r"lambda host: (\w+)\.(\w+)\(host", inspect.getsource(registry))
-    late = [(name, function) for name, function in calls if name in stand_ins]
-    assert len(late) > len(ACTIONS) / 3
-    for name, function in late:
-        assert callable(getattr(stand_ins[name], function))
+async def test_what_an_action_performs_is_there_and_takes_its_arguments(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        for action in EVERY:
+            function, arguments = action.resolved(app)
+            inspect.signature(function).bind(app, *arguments)
 
 
 def test_every_action_is_in_the_palette() -> None:
@@ -111,14 +106,14 @@ def test_no_key_means_two_things_in_one_place() -> None:
             key
             for action in ACTIONS
             if action.keys
-            for key in action.keys.split(",")
+            for key in action.keys
             if binds_at(action, key) in (place, "anywhere")
         ]
         assert len(keys) == len(set(keys))
 
 
 def test_keys_that_terminals_and_multiplexers_need_are_left_alone() -> None:
-    taken = {key for action in KEYED for key in action.keys.split(",")}
+    taken = {key for action in KEYED for key in action.keys}
     # tmux and screen (a, b), flow control and job control of shells (s), what a terminal sends
     # for backspace, return and form feed (h, j, m, k, l), and what a browser keeps for itself.
     eaten = {f"ctrl+{letter}" for letter in "abshjklmwtn"} | {"f5", "f11", "f12"}

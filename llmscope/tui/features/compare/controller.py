@@ -10,9 +10,9 @@ from textual.widgets import Input
 from llmscope.support.text import VISIBLE, display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.features.compare.prompt_b import NAME
-from llmscope.tui.handlers import leave
+from llmscope.tui.features.program import leave
 from llmscope.tui.state.context_marker import marked
-from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
+from llmscope.tui.state.prompt_pairs import DemoPair, pairs, pairs_for
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 
@@ -66,6 +66,11 @@ def take(host: Host, pair: DemoPair, *, stay: bool = False) -> None:
         host.set_state(replace(state, following=True))
         host.editor.replace_all(pair.a)
     leave(host)
+
+
+def take_example(host: Host, name: str) -> None:
+    """Load an example pair by its name."""
+    take(host, next(pair for pair in pairs() if pair.name == name))
 
 
 def onward(host: Host) -> None:

@@ -360,28 +360,3 @@ def write(host: Host) -> None:
         write_it(host)
     else:
         host.generation.step(host)
-
-
-def write_on(host: Host) -> None:
-    """Generate until a key."""
-    host.generation.run(host)
-
-
-def take_back(host: Host) -> None:
-    """Remove the last generated token."""
-    host.generation.undo(host)
-
-
-def fork(host: Host) -> None:
-    """Begin a new branch."""
-    host.generation.fork(host)
-
-
-def resample(host: Host) -> None:
-    """Sample branches from the token under the cursor."""
-    host.generation.resample(host)
-
-
-def turn(host: Host, by: int) -> None:
-    """Switch to the branch `by` places further."""
-    host.generation.turn(host, by)

@@ -31,6 +31,8 @@ PAPER_SUFFIXES = ("pdf", "svg", "png")
 
 def ask(host: Host) -> None:
     """Open the save dialog for the focused pane."""
+    if not host.may("save"):
+        return
     shown = host.figures.shown(host.grid.pane.key)
     if shown is None or host.state.token is None:
         host.tell("nothing to save yet", "warning")

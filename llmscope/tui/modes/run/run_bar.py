@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from llmscope.draw.render_options import RenderOptions
-from llmscope.tui import handlers
+from llmscope.tui.features.cursor import go_to_step
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.theme.textual_theme import text_styles
 
@@ -144,4 +144,4 @@ class RunBar(Widget):
         self._go(round(max(0.0, min(share, 1.0)) * (self._moment.steps - 1)))
 
     def _go(self, step: int) -> None:
-        handlers.go_to_step(cast("Host", self.app), max(0, step))
+        go_to_step(cast("Host", self.app), max(0, step))

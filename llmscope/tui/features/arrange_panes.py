@@ -46,7 +46,27 @@ def move(host: Host, by: int) -> None:
     grid.rearrange(grid.arrangement.move(key, by))
 
 
-def resize(host: Host, *, rows: int = 0, columns: int = 0) -> None:
+def enter(host: Host, key: str) -> None:
+    """Go to a pane, in its workspace."""
+    host.grid.enter(key)
+
+
+def next_pane(host: Host, by: int) -> None:
+    """Go to the next pane, or to the one before for a negative `by`."""
+    host.grid.next(by)
+
+
+def maximize(host: Host) -> None:
+    """Give the current pane all the room, or put it back."""
+    host.grid.maximize()
+
+
+def reset_sizes(host: Host) -> None:
+    """Give all panes their own sizes again."""
+    host.grid.reset_sizes()
+
+
+def resize(host: Host, rows: int, columns: int) -> None:
     """Make the current pane taller or wider; negative numbers make it smaller."""
     if not host.grid.resize(rows=rows, columns=columns):
         host.tell("no other pane here could give it room, or take it", "warning")

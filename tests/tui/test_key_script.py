@@ -11,9 +11,9 @@ import pytest
 from llmscope.draw import RenderOptions
 from llmscope.engine.events import Frame, PassInfo, Request
 from llmscope.errors import ScopeError
-from llmscope.tui.actions.key_script import REFUSED, read_script
 from llmscope.tui.actions.registry import ACTIONS
-from llmscope.tui.actions.types import is_text, key_name, own_keys
+from llmscope.tui.actions.types import is_text, key_name
+from llmscope.tui.key_script import REFUSED, read_script
 from llmscope.tui.screenshot import Picture, capture
 from tests.stored import saved_theme
 from tests.tui.acting import ActingEngine
@@ -45,7 +45,7 @@ def shown(text: str, make: Any = ActingEngine, **options: Any) -> str:
 def test_every_key_that_the_help_names_is_one() -> None:
     read = 0
     for action in ACTIONS:
-        for key in own_keys(action):
+        for key in action.keys:
             if action.name in REFUSED and action.where == "anywhere" and not is_text(key):
                 with pytest.raises(ScopeError, match="no script can press"):
                     read_script(key_name(key))

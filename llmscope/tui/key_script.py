@@ -20,7 +20,7 @@ from llmscope.errors import ScopeError
 from llmscope.support.text import quoted_text
 from llmscope.tui.actions.keymap import key_for, nearest_key
 from llmscope.tui.actions.registry import BY_NAME
-from llmscope.tui.actions.types import is_text, own_keys
+from llmscope.tui.actions.types import is_text
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp
@@ -98,7 +98,7 @@ def _pressed(word: str) -> Press:
         raise ScopeError(f"no key {quoted_text(word)}", near or "? lists the keys on the screen")
     for name, reason in REFUSED.items():
         action = BY_NAME[name]
-        if action.where == "anywhere" and key in own_keys(action) and not is_text(key):
+        if action.where == "anywhere" and key in action.keys and not is_text(key):
             raise ScopeError(f"no script can press {quoted_text(word)}", reason)
     return Press(key, key_to_character(key), word)
 
