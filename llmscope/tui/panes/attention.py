@@ -83,7 +83,7 @@ Language Models with Attention Sinks"."""
         layer = shown.figure.extra["layer"]
         return f"Attention of ‹{word}› · layer {layer}, {len(axes[0])} heads"
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
         """Move the cursor to the token of the cell, or choose the head of a strip."""
         if "head" in hit:
             return state.move_to(head=hit["head"])

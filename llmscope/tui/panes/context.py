@@ -58,14 +58,6 @@ adapter."""
             figure = replace(figure, axes=(figure.axes[0], matrix), values=values)
         return super().draw(replace(shown, figure=figure), focus, tokens)
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer of the cell."""
-        return state.move_to(layer=hit.get("layer"))
-
 
 class ProofPane(FigurePane):
     """The predictions with the context, with the update instead, and with neither."""
@@ -125,14 +117,6 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
         token = shown.want.focus.mode == "tokens"
         by = "token" if token else shown.figure.extra.get("part", "example")
         return f"Growth · what each {by} adds"
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer of the cell."""
-        return state.move_to(layer=hit.get("layer"))
 
 
 class GainPane(LensPane):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -15,7 +15,6 @@ from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import BORDER
-from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
 from llmscope.support.text import display_text
 from llmscope.tui.panes.lens import LensPane
@@ -69,6 +68,7 @@ and the attention to what only one of the prompts has, where left and right are 
 move by layers, left and right by tokens. A token that only A has shows nothing. Where the title \
 says that what differs comes later, the token cannot know of it: put the cue first."""
     row: ClassVar[str] = "layer"
+    lists = ("pair",)
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "contrast"
     views: ClassVar[tuple[str, ...]] = ("cosine", "centred", *ATTENTION)
@@ -123,27 +123,25 @@ says that what differs comes later, the token cannot know of it: put the cue fir
         picking = self._state.versus_prompt is None and pairs
         return pairs[self._state.pair % len(pairs)] if picking else None
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers, or without a prompt B by `by` pairs of the list."""
-        if state.versus_prompt is None:
-            return replace(state, pair=max(0, min(state.pair + by, len(self._pairs) - 1)))
-        return state.move(layer=by)
+    def row_axis(self, state: ViewState) -> str:
+        """Return that rows are layers, or the pairs of the list without a prompt B."""
+        return "pair" if state.versus_prompt is None else self.row
 
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
-        heads = state.view_of(self.key, self.views) in ATTENTION
-        return state.move(head=by) if heads else state.move(position=by)
+    def listed(self, state: ViewState) -> Sequence[DemoPair]:
+        """Return the pairs while there is no prompt B."""
+        return self._pairs if state.versus_prompt is None else ()
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the cell's layer and its token or head, or select a pair."""
-        if "pair" in hit:
-            return replace(state, pair=hit["pair"])
-        layer = self.layer_at(hit.get("layer"))
-        return state.move_to(layer=layer, position=hit.get("position"), head=hit.get("head"))
+    def chosen_row(self, state: ViewState) -> int:
+        """Return the row of the selected pair."""
+        return state.pair
 
-    def edit_here(self, state: ViewState) -> Edit | None:
-        """Return the edit that zeroes the head, if columns are heads; otherwise None."""
-        return state.zero_head if state.view_of(self.key, self.views) in ATTENTION else None
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with a pair selected."""
+        return replace(state, pair=row)
+
+    def column_axis(self, state: ViewState) -> str:
+        """Return that columns are tokens, or heads in some views."""
+        return "head" if state.view_of(self.key, self.views) in ATTENTION else self.column
 
 
 def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:

@@ -55,17 +55,22 @@ a prompt B, it is A − B.
 {keep-b} keeps the present prompt as B and {write-b} writes one; {keep-b} once more is no B \
 again."""
     row: ClassVar[str] = "edit"
+    lists = ("edit",)
 
     def want(self, state: ViewState) -> None:
         """Return None: the pane shows the user's edits and no figure."""
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move the selection by `by` edits."""
-        return state.choosing(by)
+    def listed(self, state: ViewState) -> Sequence[ListedEdit]:
+        """Return the edits in their order."""
+        return state.edits
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Select the edit that was clicked."""
-        return state.choosing(hit["edit"] - state.chosen) if "edit" in hit else state
+    def chosen_row(self, state: ViewState) -> int:
+        """Return the place of the chosen edit."""
+        return state.chosen
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with an edit chosen."""
+        return state.choosing(row - state.chosen)
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the selected edit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -39,6 +39,7 @@ class FeaturePane(LensPane):
     """
 
     lens: ClassVar[str] = "features"
+    lists = ("feature",)
     asks: ClassVar[tuple[str, ...]] = ("layer", "position", "target", "versus", "top_k")
     slow_views: ClassVar[tuple[str, ...]] = ()
 
@@ -98,10 +99,19 @@ class FeaturePane(LensPane):
         waits = self._shown is not None and self.unfinished(self._shown)
         return "" if waits else super()._bar(figure)
 
-    def listed(self) -> list[int]:
+    def listed(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the features that are shown, in row order."""
         extra = {} if self._shown is None else self._shown.figure.extra
-        return [int(one) for one in extra.get("ids", ())] if "feature" not in extra else []
+        return [int(index) for index in extra.get("ids", ())] if "feature" not in extra else []
+
+    def chosen_row(self, state: ViewState) -> int | None:
+        """Return the row of the feature that all panes are about; None if it is not listed."""
+        features, here = self.listed(state), self.marked(state)
+        return features.index(here) if here in features else None
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with a feature chosen."""
+        return state.choose_feature(self.listed(state)[row])
 
     def marked(self, state: ViewState) -> int | None:
         """Return the feature that all panes are about; None if none is active at the token."""
@@ -125,9 +135,9 @@ class FeaturePane(LensPane):
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure with the chosen feature marked, and room for what is being measured."""
         extra = dict(shown.figure.extra)
-        listed, here = self.listed(), self.marked(self._state)
-        if here in listed:
-            extra["chosen"] = listed.index(here)
+        row = self.chosen_row(self._state)
+        if row is not None:
+            extra["chosen"] = row
         extra["caption"] = self.caption(shown)
         figure = replace(shown.figure, extra=extra)
         return super().draw(replace(shown, figure=figure), focus, tokens)
@@ -204,21 +214,6 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
             return state
         return state.with_listed_features([int(one) for one in extra["ids"]])
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Choose the feature `by` rows further."""
-        listed, here = self.listed(), self.marked(state)
-        if not listed:
-            return state
-        if here not in listed:
-            return state.choose_feature(listed[0])
-        at = listed.index(here) + by
-        return state.choose_feature(listed[max(0, min(at, len(listed) - 1))])
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Choose the feature that was clicked."""
-        listed, row = self.listed(), hit.get("feature")
-        return state.choose_feature(listed[row]) if row is not None and row < len(listed) else state
-
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Return the view state with another view; during a search, with the view before it."""
         return replace(state, query="") if state.query else super().turn(state, by)
@@ -285,12 +280,6 @@ dictionary."""
         if want.focus.mode == "map":
             return replace(want, focus=FEATURE.set(want.focus, None))
         return replace(want, focus=replace(want.focus, top_k=Focus().top_k))
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Go to the token that was clicked, and choose the feature of the column."""
-        state, listed, column = super().point(state, hit), self.listed(), hit.get("feature")
-        inside = column is not None and column < len(listed)
-        return state.choose_feature(listed[column]) if inside else state  # type: ignore[index]
 
 
 class FeatureTokensPane(OneFeaturePane):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -76,22 +76,6 @@ measured once on random tokens that are repeated twice, and sink and entropy on 
         "entropy": "entropy of attention, head entropy, diffuse heads",
     }
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads."""
-        return state.move(head=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer and head of the cell."""
-        return state.move_to(layer=hit.get("layer"), head=hit.get("head"))
-
-    def edit_here(self, state: ViewState) -> Edit | None:
-        """Return the edit that zeroes the head under the cursor."""
-        return state.zero_head
-
 
 class AllHeadsPane(LensPane):
     """The attention patterns of all heads of the layer."""
@@ -116,22 +100,6 @@ Left and right are heads, up and down layers; a click takes a head."""
             want = replace(want, focus=replace(want.focus, position=state.requested_position))
         return want
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads."""
-        return state.move(head=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the head of the panel."""
-        return state.move_to(head=hit.get("head"))
-
-    def edit_here(self, state: ViewState) -> Edit | None:
-        """Return the edit that zeroes the head under the cursor."""
-        return state.zero_head
-
 
 class AttributionPane(LensPane):
     """Direct logit attribution of the answer: the largest parts, the layer's neurons, or layers."""
@@ -148,6 +116,7 @@ is shown is then their difference. \
 Up and down choose a part, {edit-zero} ablates it or restores it, {take} goes there. {map-view} \
 goes round the largest parts, the neurons of the cursor's layer, and the layers."""
     row: ClassVar[str] = "part"
+    lists = ("part", "neuron")
     lens = "attribution"
     views = ("parts", "neurons", "layers")
     view_words: ClassVar[Mapping[str, str]] = {
@@ -171,7 +140,7 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
             return want
         return replace(want, focus=replace(want.focus, layer=Focus().layer))
 
-    def listed(self) -> list[tuple[str, int, int]]:
+    def listed(self, state: ViewState) -> Sequence[tuple[str, int, int]]:
         """Return the parts in the order of their rows, the one of several others left out."""
         extra = {} if self._shown is None else self._shown.figure.extra
         if extra.get("mode") == "neurons":
@@ -181,12 +150,12 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
         columns = (extra.get(name, ()) for name in ("kinds", "layers", "heads"))
         return list(zip(*columns, strict=True))
 
-    def chosen(self, state: ViewState) -> int | None:
+    def chosen_row(self, state: ViewState) -> int | None:
         """Return the row of the chosen part, or of the first one that can be ablated.
 
         None if the chosen part is not listed.
         """
-        listed = self.listed()
+        listed = self.listed(state)
         if listed and listed[0][0] == "neuron":
             part: object = ("neuron", state.focus.layer, state.focus.neuron)
             none_yet = state.focus.neuron is None
@@ -196,13 +165,13 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
             return next((row for row, (kind, *_) in enumerate(listed) if kind in self.ABLATED), 0)
         return listed.index(part) if part in listed else None
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Choose another part, or move by `by` layers where those are the rows."""
-        listed, at = self.listed(), self.chosen(state)
-        if not listed:
-            return state.move(layer=by)
-        to = 0 if at is None else max(0, min(at + by, len(listed) - 1))
-        return self._choose(state, *listed[to])
+    def row_axis(self, state: ViewState) -> str:
+        """Return that rows are parts, or layers where none are listed."""
+        return self.row if self.listed(state) else "layer"
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with a part chosen."""
+        return self._choose(state, *self.listed(state)[row])
 
     @staticmethod
     def _choose(state: ViewState, kind: str, layer: int, index: int) -> ViewState:
@@ -210,23 +179,16 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
             return state.move_to(neuron=index)
         return state.choose_part(kind, layer, index)
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Choose the part of the row that was clicked, or the layer of the cell."""
-        listed, row = self.listed(), hit.get("part", hit.get("neuron"))
-        if not listed:
-            return state.move_to(layer=self.layer_at(hit.get("layer")))
-        return state if row is None or row >= len(listed) else self._choose(state, *listed[row])
-
     def _part(self, state: ViewState) -> tuple[str, int, int] | None:
         """Return the chosen part, also where it is no longer listed because it adds nothing."""
-        at = self.chosen(state)
-        return state.part if at is None and self._mode(state) == "parts" else self._row(at)
+        at = self.chosen_row(state)
+        return state.part if at is None and self._mode(state) == "parts" else self._row(state, at)
 
     def _mode(self, state: ViewState) -> str:
         return state.view_of(self.key, self.views)
 
-    def _row(self, at: int | None) -> tuple[str, int, int] | None:
-        return None if at is None else self.listed()[at]
+    def _row(self, state: ViewState, at: int | None) -> tuple[str, int, int] | None:
+        return None if at is None else self.listed(state)[at]
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the chosen part; None if it cannot be zeroed."""
@@ -254,7 +216,7 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the list with the chosen part marked."""
-        at = self.chosen(self._state)
+        at = self.chosen_row(self._state)
         if at is not None:
             extra = {**shown.figure.extra, "chosen": at}
             shown = replace(shown, figure=replace(shown.figure, extra=extra))

@@ -87,10 +87,6 @@ token. The lower border prints what the ends of the colours stand for."""
         """Return the indices of the views that have what they need."""
         return [at for at, view in enumerate(MAP_VIEWS) if state.offers(view)]
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
     def view_index(self, state: ViewState) -> int:
         """Return the index of the view that is shown, which is the place in `MAP_VIEWS`."""
         return state.view
@@ -98,10 +94,6 @@ token. The lower border prints what the ends of the colours stand for."""
     def show_view(self, state: ViewState, index: int) -> ViewState:
         """Return the view state with one of the views."""
         return replace(state, view=index)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer and token of the cell."""
-        return state.move_to(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the whole layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from llmscope.edits import Edit
@@ -27,6 +27,7 @@ experts the pane shows its router instead.
 Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gated: Shazeer 2020, \
 "GLU Variants Improve Transformer"."""
     row: ClassVar[str] = "neuron"
+    lists = ("neuron",)
 
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
@@ -45,29 +46,26 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
         )
         return Want(self.key, "mlp", focus)
 
-    def neurons(self) -> list[int]:
+    def listed(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the neurons shown, in row order."""
         if self._shown is None or (axis := self._shown.figure.axis("neuron")) is None:
             return []
         return [int(label) for label in self._shown.figure.axes[axis].labels]
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` neurons, or by `by` tokens where the router is shown."""
-        found = self.neurons()
-        if not found:
-            return super().step(state, by)
-        if state.focus.neuron not in found:
-            return state.move_to(neuron=found[0])
-        at = found.index(state.focus.neuron)
-        return state.move_to(neuron=found[max(0, min(at + by, len(found) - 1))])
+    def row_axis(self, state: ViewState) -> str:
+        """Return that rows are neurons, or tokens where the router is shown."""
+        return self.row if self.listed(state) else "token"
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Select the neuron that was clicked, or the token of the strip."""
-        found, row = self.neurons(), hit.get("neuron")
-        state = state.move_to(position=hit.get("position"))
-        return state.move_to(neuron=found[row]) if row is not None and row < len(found) else state
+    def chosen_row(self, state: ViewState) -> int | None:
+        """Return the row of the chosen neuron; None if it is not listed."""
+        neurons = self.listed(state)
+        return neurons.index(state.focus.neuron) if state.focus.neuron in neurons else None
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with a neuron chosen."""
+        return state.move_to(neuron=self.listed(state)[row])
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the selected or strongest neuron; else the layer's MLP."""
-        known = self.neurons() if self._shown is not None and self._shown.at(state) else []
+        known = self.listed(state) if self._shown is not None and self._shown.at(state) else []
         return state.zero_neuron(next(iter(known), None))

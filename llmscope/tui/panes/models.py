@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from llmscope.draw.grid.layout import NARROWEST_TEXT
 from llmscope.draw.painting import Painting
-from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.support.text import display_text
@@ -72,14 +71,6 @@ The row below the prompt has the KL of the two predictions after each token, on 
         if state.info is not None:
             focus = replace(focus, span=visible_span(state, self.size, NARROWEST_TEXT))
         return Want(self.key, self.lens, focus)
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer and token of the cell."""
-        return state.move_to(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
 
 
 class ModelsKlPane(ModelsPane):
@@ -146,26 +137,6 @@ it waits for a pause in typing."""
     views: ClassVar[tuple[str, ...]] = ("parts",)
     view_words: ClassVar[Mapping[str, str]] = {"parts": "parts of both"}
     slow: ClassVar[bool] = True
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads."""
-        return state.move(head=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the layer of the cell, and to its head if it is one."""
-        head, heads = hit.get("component"), 0 if state.info is None else state.info.heads
-        return state.move_to(
-            layer=self.layer_at(hit.get("layer")),
-            head=head if head is not None and head < heads else None,
-        )
-
-    def edit_here(self, state: ViewState) -> Edit | None:
-        """Return the edit that zeroes the head under the cursor."""
-        return state.zero_head
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the map, with a name of the attention that is as short as the columns."""

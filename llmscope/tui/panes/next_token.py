@@ -55,6 +55,7 @@ is drawn from, its settings in the title (T, k, p, min-p), and dims what is neve
 Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
 2024, "Turning Up the Heat"."""
     row: ClassVar[str] = "candidate"
+    lists = ("token",)
     views: ClassVar[tuple[str, ...]] = ("next", LAYER_VIEW, SLOPE_VIEW)
     view_words: ClassVar[Mapping[str, str]] = {
         "next": "of the model, final prediction",
@@ -125,29 +126,21 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         """Whether the rows are layers, after which a lens is checked, and no candidates."""
         return self._shown is not None and self._shown.figure.extra.get("mode") == SLOPE_VIEW
 
-    def candidates(self) -> list[int]:
+    def row_axis(self, state: ViewState) -> str:
+        """Return that rows are candidates, or layers where a lens is checked."""
+        return "layer" if self._checks_lens else self.row
+
+    def listed(self, state: ViewState) -> Sequence[int]:
         """Return the token ids of the candidates, in row order."""
-        if self._shown is None:
+        if self._shown is None or self._checks_lens:
             return []
         return [int(token) for token in self._shown.figure.extra.get("ids", ())]
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move the target by `by` candidates."""
-        if self._checks_lens:
-            return state.move(layer=by)
-        ids = self.candidates()
-        if not ids:
-            return state
-        at = ids.index(state.target) if state.target in ids else 0
-        return state.set_target(ids[max(0, min(at + by, len(ids) - 1))], pinned=False)
+    def chosen_row(self, state: ViewState) -> int:
+        """Return the row of the target; the first where it is no candidate."""
+        ids = self.listed(state)
+        return ids.index(state.target) if state.target in ids else 0
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Make the candidate that was clicked the target."""
-        if self._checks_lens:
-            return state.move_to(layer=self.layer_at(hit.get("layer")))
-        ids, row = self.candidates(), hit.get("token")
-        return (
-            state.set_target(ids[row], pinned=False)
-            if row is not None and row < len(ids)
-            else state
-        )
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with a candidate as the target."""
+        return state.set_target(self.listed(state)[row], pinned=False)

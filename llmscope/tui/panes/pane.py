@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
 BLANK = Painting(())
+CURSOR = {"layer": "layer", "head": "head", "token": "position"}
+"""The axes that the cursor has a place on, as panes name them and as the focus does."""
 CHANGE = "change"
 """Title remark for a figure of the difference made by the edits."""
 APART = "A − B"
@@ -69,9 +71,13 @@ class FigurePane(Widget, can_focus=True):
     """For the palette, the name of each view and what else users may type to find it, separated by
     commas; a missing view is called by its mode."""
     row: ClassVar[str] = "token"
-    """The unit that up and down move by."""
+    """The axis of its rows, by which up and down move: one of `CURSOR`, or things it lists."""
     column: ClassVar[str] = "token"
-    """The unit that left and right move by."""
+    """The axis of its columns, by which left and right move."""
+    clicks: ClassVar[tuple[str, ...]] = ()
+    """Axes of the cursor that a click sets beside those of its rows and columns."""
+    lists: ClassVar[tuple[str, ...]] = ()
+    """Names of the axes of its figures whose indices are those of `listed`."""
     changes: ClassVar[bool] = True
     """Whether its figure can show the difference made by the edits."""
     one_view: ClassVar[str] = "this pane has one view"
@@ -179,17 +185,46 @@ class FigurePane(Widget, can_focus=True):
         """Return whether the verdict may still change: all but that is known."""
         return False
 
+    def row_axis(self, state: ViewState) -> str:
+        """Return the axis of the rows in the view that is shown."""
+        return self.row
+
+    def column_axis(self, state: ViewState) -> str:
+        """Return the axis of the columns in the view that is shown."""
+        return self.column
+
+    def listed(self, state: ViewState) -> Sequence[object]:
+        """Return what it lists, in the order of the rows; empty for rows of the cursor's axes."""
+        return ()
+
+    def chosen_row(self, state: ViewState) -> int | None:
+        """Return the row of what is chosen among what it lists; None if that is not listed."""
+        return None
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with what it lists in a row chosen."""
+        return state
+
     def step(self, state: ViewState, by: int) -> ViewState:
-        """Return the view state after up or down: `by` tokens further, unless overridden."""
-        return state.move(position=by)
+        """Return the view state after up or down: `by` rows further."""
+        return self._move(state, self.row_axis(state), by)
+
+    def _move(self, state: ViewState, axis: str, by: int) -> ViewState:
+        """Return the view state with the cursor moved along an axis, or through what it lists."""
+        if axis in CURSOR:
+            return state.move(**{CURSOR[axis]: by})
+        count, at = len(self.listed(state)), self.chosen_row(state)
+        if not count:
+            return state
+        return self.choose_row(state, 0 if at is None else max(0, min(at + by, count - 1)))
 
     def page(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after page up or down: as many rows as the pane has."""
         return self.step(state, by * max(1, self.size.height - 1))
 
     def side(self, state: ViewState, by: int) -> ViewState:
-        """Return the view state after left or right: `by` tokens further, unless overridden."""
-        return state.move(position=by)
+        """Return the view state after left or right: `by` columns further."""
+        return self._move(state, self.column_axis(state), by)
 
     def view_index(self, state: ViewState) -> int:
         """Return the index of the view that is shown."""
@@ -218,7 +253,7 @@ class FigurePane(Widget, can_focus=True):
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit for the item under the cursor; None if it cannot be edited."""
-        return None
+        return state.zero_head if self.column_axis(state) == "head" else None
 
     def choose_edited(self, state: ViewState) -> ViewState:
         """Return the view state with the item of `edit_here` chosen, where the edit may hide it."""
@@ -228,10 +263,25 @@ class FigurePane(Widget, can_focus=True):
         """Return where enter leads, as the names of a workspace and a pane; None if nowhere."""
         return None
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Return the view state after a click on the indices `hit`, keyed by axis name."""
-        position = hit.get("position", hit.get("query"))
-        return state if position is None else state.move_to(position=position)
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
+        """Return the view state after a click.
+
+        Args:
+            state: the view state.
+            hit: the indices of the cell, by the names of the figure's axes.
+        """
+        axes = {self.row_axis(state), self.column_axis(state), *self.clicks}
+        head = hit.get("head", hit.get("component"))
+        if head is not None and state.info is not None and head >= state.info.heads:
+            head = None  # the column of a part that is no head
+        state = state.move_to(
+            layer=self.layer_at(hit.get("layer")) if "layer" in axes else None,
+            head=head if "head" in axes else None,
+            position=hit.get("position", hit.get("query")) if "token" in axes else None,
+        )
+        row = next((hit[name] for name in self.lists if name in hit), None)
+        inside = row is not None and row < len(self.listed(state))
+        return self.choose_row(state, row) if row is not None and inside else state
 
     def layer_at(self, row: int | None) -> int | None:
         """Return the layer of a row of the figure; None if `row` is None or there is no figure."""

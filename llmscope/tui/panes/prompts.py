@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -60,24 +61,27 @@ it, and {cancel} leads back to the list. A token after the same text counts once
 each time in the means below it. A line that cannot be read is counted, and the first is named. \
 Another adapter or model begins the list anew. Edits are left out."""
     row: ClassVar[str] = "row"
+    lists = ("row",)
     one_view: ClassVar[str] = "the list has one view"
 
     def want(self, state: ViewState) -> None:
         """Return None: the pane shows what was read of a file, and no figure."""
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move the selection by `by` rows."""
-        return state if state.prompts is None else state.with_prompts(state.prompts.choosing(by))
+    def listed(self, state: ViewState) -> Sequence[object]:
+        """Return the tokens of the list, by row."""
+        return () if state.prompts is None else state.prompts.rows
+
+    def chosen_row(self, state: ViewState) -> int | None:
+        """Return the row of the chosen token; None without a file."""
+        return None if state.prompts is None else state.prompts.chosen
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with the token of a row chosen."""
+        return state if state.prompts is None else state.with_prompts(state.prompts.choose(row))
 
     def side(self, state: ViewState, by: int) -> ViewState:
         """Return the state unchanged: the list has one column."""
         return state
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Select the row that was clicked."""
-        if state.prompts is None or "row" not in hit:
-            return state
-        return state.with_prompts(state.prompts.choose(hit["row"]))
 
     def _heading(self) -> Content:
         prompts = self._state.prompts

@@ -20,25 +20,28 @@ class _RowsPane(LensPane):
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     least_rows: ClassVar[int] = 6
+    lists = ("sentence", "fork", "passage")
 
     @staticmethod
     def places(figure: Figure) -> Sequence[int]:
         """Return the token of each row that the cursor goes to; empty if the rows have none."""
         return tuple(end - 1 for end in figure.extra.get("stops", ()))
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Go to the part of the prompt `by` rows further; by tokens if there is no such figure."""
-        places = () if self._shown is None else self.places(self._shown.figure)
-        if not places:
-            return state.move(position=by)
-        here = row_at(places, state.focus.position)
-        return state.move_to(position=places[max(0, min(here + by, len(places) - 1))])
+    def listed(self, state: ViewState) -> Sequence[int]:
+        """Return the token of each row; empty if the rows have none."""
+        return () if self._shown is None else self.places(self._shown.figure)
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Go to the part of the prompt that was clicked."""
-        places = () if self._shown is None else self.places(self._shown.figure)
-        row = next((hit[name] for name in ("sentence", "fork", "passage") if name in hit), None)
-        return state if row is None or row >= len(places) else state.move_to(position=places[row])
+    def row_axis(self, state: ViewState) -> str:
+        """Return that rows are parts of the prompt, or tokens without such a figure."""
+        return self.row if self.listed(state) else "token"
+
+    def chosen_row(self, state: ViewState) -> int:
+        """Return the row of the part that the cursor is in."""
+        return row_at(self.listed(state), state.focus.position)
+
+    def choose_row(self, state: ViewState, row: int) -> ViewState:
+        """Return the view state with the cursor on the token of a row."""
+        return state.move_to(position=self.listed(state)[row])
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the rows with that of the cursor marked."""

@@ -46,6 +46,7 @@ largest of them say in the layer under the cursor, at which depth the change sho
 prompt, and how much otherwise each head writes on the same input. Up and down move by \
 layers. A matrix with 0 was left as it was."""
     row: ClassVar[str] = "layer"
+    clicks = ("head",)
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens", "heads")
     view_words: ClassVar[Mapping[str, str]] = {
         "weights": "size of the change, weight change, delta of the weights, Frobenius norm",
@@ -65,18 +66,6 @@ layers. A matrix with 0 was left as it was."""
             span = visible_span(state, self.size, NARROWEST_TEXT)
             focus = replace(focus, position=state.requested_position, span=span)
         return Want(self.key, self.lens, focus)
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the row's layer, and to the column's token or head."""
-        return state.move_to(
-            layer=self.layer_at(hit.get("layer")),
-            position=hit.get("position"),
-            head=hit.get("head"),
-        )
 
 
 class StagesKlPane(AdapterPane):

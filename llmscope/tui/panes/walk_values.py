@@ -74,7 +74,7 @@ vocabulary stand in the order of their numbers, the largest first."""
         weights = shown.figure.extra["weights"]
         return state.with_next_weight(len(weights), by) if weights else None
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
         """Move the cursor to the number that was clicked."""
         shown = self.values_shown()
         if shown is None:

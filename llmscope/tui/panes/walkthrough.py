@@ -167,7 +167,7 @@ A step with × could not be verified against the model: the pane in words says w
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
         return state.with_next_weight(len(weights), by) if weights else None
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
         """Select the step of the row."""
         return self.walk_to(state, hit["step"]) if "step" in hit else state
 

@@ -85,21 +85,14 @@ The title says how many cells are there."""
     }
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
+    def column_axis(self, state: ViewState) -> str:
+        """Return that columns are tokens, or heads in some views."""
         heads = state.view_of(self.key, self.views) in (HEADS, PATHS)
-        return state.move(head=by) if heads else state.move(position=by)
+        return "head" if heads else self.column
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the cell's layer and its token or head."""
-        layer, head = self.layer_at(hit.get("layer")), hit.get("head", hit.get("part"))
-        if head is not None and (state.info is None or head >= state.info.heads):
-            head = None  # the column of the MLP
-        return state.move_to(layer=layer, position=hit.get("position"), head=head)
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
+        """Move the cursor to the cell's layer and its token or head; the last part is the MLP."""
+        return super().point(state, {"head": hit["part"], **hit} if "part" in hit else hit)
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the cell's patch as an edit."""

@@ -20,22 +20,22 @@ async def test_up_and_down_choose_a_part_and_the_cursor_follows() -> None:
         await pilot.press("escape", "3")
         await answered(app, pilot)
         pane = pane_of(app)
-        listed, first = pane.listed(), pane.chosen(app.state)
+        listed, first = pane.listed(app.state), pane.chosen_row(app.state)
         assert first == next(row for row, part in enumerate(listed) if part[0] in pane.ABLATED)
         rows = ["".join(part.text for part in row) for row in pane._painting.rows]
         assert rows[first].startswith("▸"), "it opens with a marked row"
         await pilot.press("down")
         for row, (_, layer, head) in list(enumerate(listed))[first + 1 :]:
-            assert pane.chosen(app.state) == row
+            assert pane.chosen_row(app.state) == row
             if layer >= 0:
                 assert app.state.focus.layer == layer
             if head >= 0:
                 assert app.state.focus.head == head
             await pilot.press("down")
             await answered(app, pilot)
-        assert pane.chosen(app.state) == len(listed) - 1
+        assert pane.chosen_row(app.state) == len(listed) - 1
         await pilot.press("up")
-        assert pane.chosen(app.state) == len(listed) - 2
+        assert pane.chosen_row(app.state) == len(listed) - 2
 
 
 @pytest.mark.few(1)
@@ -48,9 +48,9 @@ async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) ->
         await pilot.press("escape", "3")
         await answered(app, pilot)
         pane = pane_of(app)
-        row = next(at for at, one in enumerate(pane.listed()) if one[0] == kind)
-        _, layer, head = pane.listed()[row]
-        await pilot.press(*["down"] * (row - pane_of(app).chosen(app.state)), "x")
+        row = next(at for at, one in enumerate(pane.listed(app.state)) if one[0] == kind)
+        _, layer, head = pane.listed(app.state)[row]
+        await pilot.press(*["down"] * (row - pane_of(app).chosen_row(app.state)), "x")
         await answered(app, pilot)
         edit = f"zero head {layer}.{head}" if kind == "head" else f"zero mlp {layer}"
         assert app.state.in_force == (edit,)
@@ -72,9 +72,9 @@ async def test_enter_goes_to_the_chosen_part(kind: str, workspace: str, key: str
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
         await pilot.press("escape", "3")
         await answered(app, pilot)
-        row = next(at for at, one in enumerate(pane_of(app).listed()) if one[0] == kind)
-        _, layer, head = pane_of(app).listed()[row]
-        await pilot.press(*["down"] * (row - pane_of(app).chosen(app.state)), "enter")
+        row = next(at for at, one in enumerate(pane_of(app).listed(app.state)) if one[0] == kind)
+        _, layer, head = pane_of(app).listed(app.state)[row]
+        await pilot.press(*["down"] * (row - pane_of(app).chosen_row(app.state)), "enter")
         await answered(app, pilot)
         assert app.grid.workspace.name == workspace
         assert app.focused is app.grid.panes[key]
@@ -107,7 +107,7 @@ async def test_the_marked_row_is_ablated_and_visited_without_a_key_before() -> N
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
         await pilot.press("escape", "3")
         await answered(app, pilot)
-        kind, layer, head = pane_of(app).listed()[pane_of(app).chosen(app.state)]
+        kind, layer, head = pane_of(app).listed(app.state)[pane_of(app).chosen_row(app.state)]
         await pilot.press("x")
         await answered(app, pilot)
         edit = f"zero head {layer}.{head}" if kind == "head" else f"zero {kind.lower()} {layer}"

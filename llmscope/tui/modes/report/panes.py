@@ -12,7 +12,6 @@ from llmscope.support.text import display_text
 from llmscope.tui.modes.replay.pane_map import PaneFigure
 from llmscope.tui.modes.replay.panes import ReplayPane
 from llmscope.tui.panes import FigurePane
-from llmscope.tui.state.view_state import ViewState
 
 
 class ReportPane(ReplayPane):
@@ -20,14 +19,6 @@ class ReportPane(ReplayPane):
 
     row: ClassVar[str] = "layer"
     column: ClassVar[str] = "head"
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` layers."""
-        return state.move(layer=by)
-
-    def side(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` heads."""
-        return state.move(head=by)
 
     def described(self) -> str:
         """Return the mean under the cursor, as `layer 3, head 2: -0.41 [-0.5, -0.3] n=200`."""

@@ -75,7 +75,7 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
         there = steps[max(0, min(here + by, len(steps) - 1))]
         return self._to_step(state, int(there))
 
-    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+    def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
         """Go to the step of a column, and to the layer, head or token of a row."""
         steps = self._columns()
         column = hit.get(TRAINING_STEP)
