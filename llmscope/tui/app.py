@@ -15,18 +15,15 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
-from textual.content import Content
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.notifications import Notify, SeverityLevel
-from textual.screen import Screen
-from textual.style import Style
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.models.spec import DEFAULT
-from llmscope.support.text import display_text, shared_length
+from llmscope.support.text import shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBController
@@ -37,6 +34,7 @@ from llmscope.tui.features.dictionaries.search import FeatureSearch
 from llmscope.tui.features.models.lens_choice import LensChoice
 from llmscope.tui.features.undo import UndoController
 from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
+from llmscope.tui.host import Host
 from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.prompt.chat_template import ChatTemplate
 from llmscope.tui.prompt.prompt_box import Prompts
@@ -67,19 +65,12 @@ if TYPE_CHECKING:
         PassInfo,
         Refused,
         Sample,
-        Want,
         Working,
     )
     from llmscope.figure import Focus
     from llmscope.models.tokenizer.conversation import TurnSpan
-    from llmscope.tui.engine_client import EngineLike, MakeEngine
-    from llmscope.tui.features.find import FindLine
-    from llmscope.tui.features.generation.generation import Generation
-    from llmscope.tui.features.models.model_switch import ModelSwitch
-    from llmscope.tui.features.prompt_list import PromptListController
-    from llmscope.tui.features.save.dialog import Save
+    from llmscope.tui.engine_client import MakeEngine
     from llmscope.tui.panes import FigurePane
-    from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.kl_row import KlRow
     from llmscope.tui.widgets.overview_strip import OverviewStrip
@@ -105,7 +96,7 @@ WAITS = "these figures are saved: live ones follow once the model is loaded"
 """The status text over the figures of an earlier session."""
 
 
-class LlmscopeApp(PacedApp, inherit_bindings=False):
+class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
     """The llmscope app: keeps its widgets consistent with the view state.
 
     The first paint shows nothing of a model: what holds figures is created on first access.
@@ -132,9 +123,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = False  # Textual's key would not open `CommandPaletteScreen`
     NOTIFICATION_TIMEOUT = 4
-    engine: EngineLike
     own_filters: Sequence[LineFilter]
-    grid: PaneGrid
 
     def __init__(
         self,
@@ -157,7 +146,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.user = user or UserState()
         self.mode = self.user.mode
         self.text = prompt
-        self._focus, self.special_tokens = focus, special_tokens
+        self.opening_focus, self.special_tokens = focus, special_tokens
         self.chat = ChatTemplate(system=system, at_first=chat, text=prompt, turns=turns)
         self.context = ContextController()
         self.lenses = LensChoice()
@@ -167,8 +156,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.walkthrough = WalkthroughPlayer()
         self.undo = UndoController()
         self.requests = RequestScheduler(self, self.set_timer)
-        self.tour_line: TourLine | None = None
-        self.messages: deque[Notice] = deque(maxlen=LOGGED)
+        self.tour_line = None
+        self.saves = []
+        self.messages = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self.work: Working | None = None
         self._calls: list[Callable[[], Any]] = []  # those that wait for a redraw
@@ -180,71 +170,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.source = self.user.source or ModelSource(spec)
         self.engine = make_engine(self.hear)
 
-    @cached_property
-    def state(self) -> ViewState:
-        """Return the model, tokens, cursor and edits; each change makes another view state."""
-        from llmscope.tui.state.view_state import ViewState
-
-        focus = self._focus
-        if focus is None and self.user.first_look:
-            from llmscope.figure import Focus
-
-            focus = Focus(**self.user.first_look)
-        return self.user.onto(ViewState.opening(focus))
-
-    @cached_property
-    def figures(self) -> FigureStore:
-        """Return the store of requests and their figures."""
-        from llmscope.tui.state.figure_store import FigureStore
-
-        return FigureStore(special_tokens=self.special_tokens)
-
-    @cached_property
-    def generation(self) -> Generation:
-        """Return the state of generation: what the model wrote, and whether it is writing."""
-        from llmscope.tui.features.generation.generation import Generation
-
-        return Generation()
-
-    @cached_property
-    def models(self) -> ModelSwitch:
-        """Return the state of a switch to another model."""
-        from llmscope.tui.features.models.model_switch import ModelSwitch
-
-        return ModelSwitch()
-
-    @cached_property
-    def prompt_list(self) -> PromptListController:
-        """Return the list of a file of prompts."""
-        from llmscope.tui.features.prompt_list import PromptListController
-
-        return PromptListController()
-
     @property
     def _lists_prompts(self) -> bool:
         """Whether the list of a file of prompts is on screen, which needs no prompt."""
         return self.state.prompts is not None and self.grid.workspace.name == "prompts"
-
-    @cached_property
-    def find(self) -> FindLine:
-        """Return the input that replaces the status text while the user searches for a token."""
-        from llmscope.tui.features.find import FindLine
-
-        line = FindLine()
-        line.display = False
-        return line
-
-    @cached_property
-    def saves(self) -> list[Save]:
-        """Return the files to write once the origin of their numbers is known."""
-        return []
-
-    def may(self, action: str) -> bool:
-        """Return whether an action may run that reaches beyond the screen or never ends by itself.
-
-        On a terminal all of them may; the app of a screenshot forbids some.
-        """
-        return True
 
     def set_render_options(self, look: RenderOptions) -> None:
         """Apply render options. Existing widgets are redrawn by `theme_switcher.apply_theme`."""
@@ -368,20 +297,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
         return OverviewStrip(self.look)
 
-    @property
-    def shows_strip(self) -> bool:
-        """Whether the strip is shown: as the user chose, else for a text wider than the screen.
-
-        It depends on the tokens and on the terminal alone, so that no request depends on painting.
-        """
-        from llmscope.tui.widgets.overview_strip import LEAST, LOWEST
-
-        width, height = self.size
-        count, chosen = len(self.state.tokens), self.state.strip
-        if self.mode.read_only or not count or height < LEAST:
-            return False
-        return (count > width and height >= LOWEST) if chosen is None else chosen
-
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show, below a dialog that is open."""
         screen = self.screen_stack[0]
@@ -463,11 +378,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def begun(self) -> bool:
         """Return whether `compose` has run."""
         return hasattr(self, "grid")
-
-    @property
-    def in_prompt(self) -> bool:
-        """Return whether keys type text into prompt A or prompt B."""
-        return self.focused in (self.prompts.a, self.prompts.b)
 
     def _make_tour_line(self) -> TourLine:
         from llmscope.tui.widgets.tour_line import TourLine
@@ -605,7 +515,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.figures.stop()
         self.work = None
         self.engine.ask(StopRequest())
-        self.rest(late=True)
+        self.requests.finish(late=True)
         return True
 
     def _land(self, frame: Frame) -> None:
@@ -628,7 +538,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self.figures.waiting:
             self.present()
         else:
-            self.rest(late=False)
+            self.requests.finish(late=False)
             self.generation.landed(self)
 
     def _refused(self, refused: Refused) -> None:
@@ -648,15 +558,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return
         hint = f" · try: {refused.hint}" if refused.hint else ""
         self.note(f"{refused.reason}{hint}", self.text_styles.error)
-        self.rest(late=True)
-
-    def set_state(self, state: ViewState) -> None:
-        """Set the view state without drawing it, or asking for the figures that it lacks."""
-        self.state = state
-
-    def set_source(self, source: ModelSource) -> None:
-        """Set how the open model, and the second one, were opened."""
-        self.source = source
+        self.requests.finish(late=True)
 
     def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
         """Discard all that belongs to the open model, for another one.
@@ -676,7 +578,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.comparison.prompt_b = None
         self.cost = self.work = None
         self.figures.forget()
-        self.rest(late=False)
+        self.requests.finish(late=False)
         self.source, self.text = source, text
 
     def look_at(self, state: ViewState, *, patiently: bool = False) -> None:
@@ -693,10 +595,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.state = state
             self.requests.moved(patiently=patiently)
             self.present()
-
-    def ask_soon(self) -> None:
-        """Ask after a pause in typing if the bandwidth sets one; else ask at once."""
-        self.requests.typed(self.bandwidth.pause)
 
     def ask(self, draw: Sample | None = None) -> bool:
         """Request the figures that the screen shows now, unless they were requested already.
@@ -717,7 +615,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
             if pass_of(self) != self._saved_pass:  # what is shown is of another pass by now
                 self.figures.overtaken()
-                self.expect()
+                self.requests.expect()
             return False
         if self.models.pending is not None or self.dictionaries.read_owed(self):
             return False
@@ -737,7 +635,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.state = replace(self.state, tokens=())
             self.placeholder.ask_for_prompt()
             self.note("", self.text_styles.dim)
-            self.rest(late=False)
+            self.requests.finish(late=False)
             return False
         draw = draw or self.generation.pending
         if draw is not None:
@@ -747,7 +645,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             from llmscope.tui.state.figure_store import PROMPT_KL
 
             wants.insert(1, PROMPT_KL)
-        if self.shows_strip and (want := self.strip_want) not in wants:
+        from llmscope.tui.widgets.overview_strip import shows_strip, strip_want
+
+        if shows_strip(self) and (want := strip_want(self.state)) not in wants:
             wants.insert(1, want)
         found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
@@ -770,7 +670,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if request is not None:
             self.work = None
             self.engine.ask(request)
-            self.expect()
+            self.requests.expect()
         return request is not None and draw is not None
 
     def _ask_laid_out(self) -> None:
@@ -788,11 +688,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.placeholder.failed(failed, DEFAULT if able else "")
         if not self.placeholder.display:
             self._show_placeholder(True)
-        self.rest(late=False)
-
-    def rest(self, *, late: bool) -> None:
-        """Stop waiting: all figures landed, or (`late`) some never will."""
-        self.requests.finish(late=late)
+        self.requests.finish(late=False)
 
     def present(self) -> None:
         """Show the view state, in one update of the screen."""
@@ -848,26 +744,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self._tabs_of = info.spec
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
 
-    @property
-    def strip_want(self) -> Want:
-        """The want for the figure of the strip, which may be that of the tokens."""
-        from llmscope.tui.state.figure_store import TOKENS
-        from llmscope.tui.state.token_measures import measure_want
-        from llmscope.tui.widgets.overview_strip import KEY
-
-        want = measure_want(KEY, self.state)
-        return TOKENS if want.lens == TOKENS.lens else want
-
     def _present_strip(self) -> None:
         """Show the overview of the whole text, where it is long or the user wants it."""
-        shown = self.shows_strip
+        from llmscope.tui.widgets.overview_strip import shows_strip, strip_want
+
+        shown = shows_strip(self)
         if self.strip.display != shown:
             self.strip.display = shown
         if not shown:
             return
         from llmscope.tui.state.token_measures import measure_of, measured
 
-        measure, want = measure_of(self.state), self.strip_want
+        measure, want = measure_of(self.state), strip_want(self.state)
         kept = self.figures.shown(want.key)
         figure = None if kept is None else kept.figure
         if figure is not None and figure.verdict.status != "refused":
@@ -967,30 +855,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             super().call_after_refresh(self._call_once, call)
         return closing
 
-    def note(self, text: str, style: Style) -> None:
-        """Show a note about the prompt on the editor's border."""
-        shown = display_text(text).replace("\n", " ")
-        self.editor.say(Content.assemble((shown, style)) if shown else None)
-
-    def holds(self, kind: type[Screen[Any]]) -> bool:
-        """Return whether a dialog of a kind is open, or not completely removed yet."""
-        return any(isinstance(node, kind) for node in self._nodes)
-
-    def tell(self, text: str, severity: str = "information", *, once: bool = False) -> None:
-        """Show a notice that disappears by itself.
-
-        Args:
-            text: the notice.
-            severity: information, warning or error.
-            once: do nothing while the same notice is still shown.
-        """
-        if once and any(
-            notification.message == display_text(text) for notification in self._notifications
-        ):
-            return
-        level = severity if severity in ("warning", "error") else "information"
-        self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
-
     def notify(
         self,
         message: str,
@@ -1016,10 +880,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             # The lower frames hold the legends.
             below = 0 if self.has_class("-tiny") else 1
             place_notices(self.screen, panes.region.shrink((0, 0, below, 0)))
-
-    def expect(self) -> None:
-        """Mark the figures as out of date if the new ones take long."""
-        self.requests.expect()
 
     @property
     def waiting(self) -> bool:
@@ -1074,7 +934,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.chat.learn(self)
             self.generation.read(self, old)
             if not self.generation.goes_on(self):
-                self.ask_soon()
+                self.requests.typed(self.bandwidth.pause)
             self.present()
             if self.user.autosave:
                 self.user.autosave.edited(self)

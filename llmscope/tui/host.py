@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import deque
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from textual.app import App
+from textual.content import Content
+
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from textual.geometry import Size
-    from textual.notifications import Notification
     from textual.screen import Screen
-    from textual.timer import Timer
-    from textual.widget import Widget
+    from textual.style import Style
 
     from llmscope.draw import RenderOptions
-    from llmscope.engine.events import LoadFailed, Sample, Want
+    from llmscope.engine.events import LoadFailed, Sample
+    from llmscope.figure import Focus
     from llmscope.tui.engine_client import EngineLike
     from llmscope.tui.features.compare.prompt_b import PromptBController
     from llmscope.tui.features.context.controller import ContextController
@@ -34,267 +37,215 @@ if TYPE_CHECKING:
     from llmscope.tui.prompt.chat_template import ChatTemplate
     from llmscope.tui.prompt.editor import PromptEditor
     from llmscope.tui.prompt.prompt_box import Prompts
+    from llmscope.tui.request_scheduler import RequestScheduler
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.terminal.bandwidth import Bandwidth
     from llmscope.tui.theme.textual_theme import TextStyles
     from llmscope.tui.user_state import UserState
     from llmscope.tui.widgets.header import Header
+    from llmscope.tui.widgets.notices import Notice
     from llmscope.tui.widgets.placeholder import Placeholder
     from llmscope.tui.widgets.status_bar import KeyLine, StatusText
     from llmscope.tui.widgets.tab_bar import TabBar
     from llmscope.tui.widgets.tour_line import TourLine
 
 
-class Host(Protocol):
-    """The app as its features see it. Nothing here is assigned from outside of the app."""
+# Imported when they are first used: the first paint needs none of them.
 
-    @property
-    def state(self) -> ViewState:
-        """The view state: model, tokens, cursor and edits."""
 
-    @property
-    def text(self) -> str:
-        """The text of the editor."""
+def _make_generation(_: FeatureControllers) -> Generation:
+    from llmscope.tui.features.generation.generation import Generation
 
-    @property
-    def source(self) -> ModelSource:
-        """How the model was opened, for the command that reproduces the screen."""
+    return Generation()
 
-    @property
-    def user(self) -> UserState:
-        """The user's settings and stored state."""
 
-    @property
-    def mode(self) -> LiveMode:
-        """What the screen can do."""
+def _make_models(_: FeatureControllers) -> ModelSwitch:
+    from llmscope.tui.features.models.model_switch import ModelSwitch
 
-    @property
-    def figures(self) -> FigureStore:
-        """The requested figures and those that came back."""
+    return ModelSwitch()
 
-    @property
-    def engine(self) -> EngineLike:
-        """The engine, which runs the model in a thread of its own."""
 
-    @property
-    def look(self) -> RenderOptions:
-        """The theme, colours and characters to draw with."""
+def _make_prompt_list(_: FeatureControllers) -> PromptListController:
+    from llmscope.tui.features.prompt_list import PromptListController
 
-    @property
-    def text_styles(self) -> TextStyles:
-        """The theme's styles of text."""
+    return PromptListController()
 
-    @property
-    def bandwidth(self) -> Bandwidth:
-        """What may be sent to the terminal."""
 
-    @property
-    def saves(self) -> list[Save]:
-        """The files to write once the origin of their numbers is known."""
+def _make_find(_: BaseWidgets) -> FindLine:
+    from llmscope.tui.features.find import FindLine
 
-    @property
-    def messages(self) -> Sequence[Notification]:
-        """The notices of this session, the newest last."""
+    return FindLine()
 
-    @property
-    def shows_strip(self) -> bool:
-        """Whether the strip of the whole text is shown."""
 
-    @property
-    def strip_want(self) -> Want:
-        """The want for the figure of the strip."""
+def _make_state(screen: ScreenState) -> ViewState:
+    from llmscope.tui.state.view_state import ViewState
+
+    focus = screen.opening_focus
+    if focus is None and screen.user.first_look:
+        from llmscope.figure import Focus
+
+        focus = Focus(**screen.user.first_look)
+    return screen.user.onto(ViewState.opening(focus))
+
+
+def _make_figures(screen: ScreenState) -> FigureStore:
+    from llmscope.tui.state.figure_store import FigureStore
+
+    return FigureStore(special_tokens=screen.special_tokens)
+
+
+class FeatureControllers:
+    """The controllers of the features, each with its state."""
+
+    chat: ChatTemplate
+    """The chat template."""
+    comparison: PromptBController
+    """The controller of prompt B."""
+    context: ContextController
+    """The controller of contexts that become weight updates."""
+    lenses: LensChoice
+    """The choice of a learned lens."""
+    dictionaries: DictionaryChoice
+    """The choice of dictionaries of features."""
+    feature_search: FeatureSearch
+    """The search for a feature."""
+    walkthrough: WalkthroughPlayer
+    """The walkthrough's history and autoplay."""
+    undo: UndoController
+    """Undo and redo, of the prompt and of the edits."""
+    generation: cached_property[Generation] = cached_property(_make_generation)
+    """The state of generation: what the model wrote, and whether it is writing."""
+    models: cached_property[ModelSwitch] = cached_property(_make_models)
+    """The state of a switch to another model."""
+    prompt_list: cached_property[PromptListController] = cached_property(_make_prompt_list)
+    """The list of a file of prompts."""
+
+
+class BaseWidgets:
+    """The widgets of the base screen."""
+
+    header: Header
+    """The line at the top."""
+    prompts: Prompts
+    """The editors of both prompts."""
+    editor: PromptEditor
+    """The editor of prompt A."""
+    tour_line: TourLine | None
+    """The line that offers and takes the tour; None as long as neither was asked for."""
+    tabs: TabBar
+    """The line with the names of the workspaces."""
+    grid: PaneGrid
+    """The panes."""
+    placeholder: Placeholder
+    """What stands in the place of the panes while there are no figures."""
+    status: StatusText
+    """The line that describes what is under the cursor."""
+    key_line: KeyLine
+    """The line of keys."""
+    find: cached_property[FindLine] = cached_property(_make_find)
+    """The input that replaces the status text while the user searches for a token."""
+
+
+class ScreenState:
+    """What the screen shows and how: nothing here is a widget."""
+
+    opening_focus: Focus | None
+    """Where the cursor starts; None leaves it to the user's settings."""
+    special_tokens: bool
+    """Whether the tokenizer adds its special tokens."""
+    text: str
+    """The text of the editor."""
+    source: ModelSource
+    """How the model was opened, for the command that reproduces the screen."""
+    user: UserState
+    """The user's settings and stored state."""
+    mode: LiveMode
+    """What the screen can do."""
+    engine: EngineLike
+    """The engine, which runs the model in a thread of its own."""
+    requests: RequestScheduler
+    """What is asked of the engine, and when."""
+    look: RenderOptions
+    """The theme, colours and characters to draw with."""
+    text_styles: TextStyles
+    """The theme's styles of text."""
+    bandwidth: Bandwidth
+    """What may be sent to the terminal."""
+    messages: deque[Notice]
+    """The notices of this session, the newest last."""
+    state: cached_property[ViewState] = cached_property(_make_state)
+    """The model, tokens, cursor and edits; each change makes another view state."""
+    figures: cached_property[FigureStore] = cached_property(_make_figures)
+    """The store of requests and their figures."""
+    saves: list[Save]
+    """The files to write once the origin of their numbers is known."""
+
+
+class Host(FeatureControllers, BaseWidgets, ScreenState, App[int]):
+    """The app as its features see it."""
 
     @property
     def in_prompt(self) -> bool:
-        """Whether keys type text into a prompt."""
-
-    @property
-    def chat(self) -> ChatTemplate:
-        """The chat template."""
-
-    @property
-    def comparison(self) -> PromptBController:
-        """The controller of prompt B."""
-
-    @property
-    def context(self) -> ContextController:
-        """The controller of contexts that become weight updates."""
-
-    @property
-    def lenses(self) -> LensChoice:
-        """The choice of a learned lens."""
-
-    @property
-    def dictionaries(self) -> DictionaryChoice:
-        """The choice of dictionaries of features."""
-
-    @property
-    def feature_search(self) -> FeatureSearch:
-        """The search for a feature."""
-
-    @property
-    def generation(self) -> Generation:
-        """Generation in the editor."""
-
-    @property
-    def models(self) -> ModelSwitch:
-        """The switch to another model."""
-
-    @property
-    def prompt_list(self) -> PromptListController:
-        """The list of a file of prompts."""
-
-    @property
-    def walkthrough(self) -> WalkthroughPlayer:
-        """The walkthrough's history and autoplay."""
-
-    @property
-    def undo(self) -> UndoController:
-        """Undo and redo, of the prompt and of the edits."""
-
-    @property
-    def editor(self) -> PromptEditor:
-        """The editor of prompt A."""
-
-    @property
-    def prompts(self) -> Prompts:
-        """The editors of both prompts."""
-
-    @property
-    def grid(self) -> PaneGrid:
-        """The panes."""
-
-    @property
-    def placeholder(self) -> Placeholder:
-        """What stands in the place of the panes while there are no figures."""
-
-    @property
-    def header(self) -> Header:
-        """The line at the top."""
-
-    @property
-    def status(self) -> StatusText:
-        """The line that describes what is under the cursor."""
-
-    @property
-    def tabs(self) -> TabBar:
-        """The line with the names of the workspaces."""
-
-    @property
-    def key_line(self) -> KeyLine:
-        """The line of keys."""
-
-    @property
-    def tour_line(self) -> TourLine | None:
-        """The line that offers and takes the tour; None as long as neither was asked for."""
-
-    def begin_tour(self) -> None:
-        """Show the line of the tour, with its first step."""
-
-    @property
-    def find(self) -> FindLine:
-        """The input that searches for a token."""
+        """Return whether keys type text into prompt A or prompt B."""
+        return self.focused in (self.prompts.a, self.prompts.b)
 
     def may(self, action: str) -> bool:
-        """Return whether an action may run that reaches beyond the screen."""
+        """Return whether an action may run that reaches beyond the screen or never ends by itself.
+
+        On a terminal all of them may; the app of a screenshot forbids some.
+        """
+        return True
 
     def tell(self, text: str, severity: str = "information", *, once: bool = False) -> None:
-        """Show a notice that disappears by itself; with `once`, not while it is shown already."""
+        """Show a notice that disappears by itself.
 
-    def note(self, text: str, style: Any) -> None:
+        Args:
+            text: the notice.
+            severity: information, warning or error.
+            once: do nothing while the same notice is still shown.
+        """
+        if once and any(
+            notification.message == display_text(text) for notification in self._notifications
+        ):
+            return
+        level = severity if severity in ("warning", "error") else "information"
+        self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]
+
+    def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply another theme, other colours or characters."""
+        shown = display_text(text).replace("\n", " ")
+        self.editor.say(Content.assemble((shown, style)) if shown else None)
 
     def action_act(self, name: str) -> None:
         """Run an action of the registry, unless the mode has none of that name."""
 
+    def set_render_options(self, look: RenderOptions) -> None:
+        """Apply another theme, other colours or characters."""
+
+    def begin_tour(self) -> None:
+        """Show the line of the tour, with its first step."""
+
+    def holds(self, kind: type[Screen[Any]]) -> bool:
+        """Return whether a dialog of a kind is open, or not completely removed yet."""
+        return any(isinstance(node, kind) for node in self._nodes)
+
     def look_at(self, state: ViewState, *, patiently: bool = False) -> None:
         """Show another view state, and ask for the figures that it lacks."""
 
-    def set_state(self, state: ViewState) -> None:
-        """Set the view state without drawing it, or asking for the figures that it lacks."""
-
-    def set_source(self, source: ModelSource) -> None:
-        """Set how the open model, and the second one, were opened."""
-
-    def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
-        """Discard all that belongs to the open model, for another one."""
-
-    def stop_work(self) -> bool:
-        """Stop the work on the figures, and keep what is shown; return whether there was any."""
-
-    def fail(self, failed: LoadFailed) -> None:
-        """Show why the model cannot be loaded or run, in place of the figures."""
-
     def ask(self, draw: Sample | None = None) -> bool:
         """Request the figures that the screen shows now, and perhaps a token."""
-
-    def ask_soon(self) -> None:
-        """Ask after a pause in typing."""
-
-    def expect(self) -> None:
-        """Mark the figures as out of date if the new ones take long."""
-
-    def rest(self, *, late: bool) -> None:
-        """Stop waiting for figures."""
+        raise NotImplementedError
 
     def present(self) -> None:
         """Draw the view state."""
 
-    # What Textual's App offers.
+    def stop_work(self) -> bool:
+        """Stop the work on the figures, and keep what is shown; return whether there was any."""
+        raise NotImplementedError
 
-    @property
-    def size(self) -> Size:
-        """The size of the terminal, in cells."""
+    def fail(self, failed: LoadFailed) -> None:
+        """Show why the model cannot be loaded or run, in place of the figures."""
 
-    @property
-    def screen(self) -> Screen[Any]:
-        """The screen that gets the keys."""
-
-    @property
-    def screen_stack(self) -> Sequence[Screen[Any]]:
-        """The base screen and the dialogs over it."""
-
-    @property
-    def focused(self) -> Widget | None:
-        """The widget that gets the keys."""
-
-    @property
-    def workers(self) -> Any:
-        """The background work."""
-
-    def push_screen(self, screen: Any, callback: Any = None) -> Any:
-        """Open a dialog; `callback` gets what it returns."""
-
-    def set_timer(self, delay: float, callback: Callable[[], Any]) -> Timer:
-        """Call a function once after a delay in seconds."""
-
-    def set_interval(self, interval: float, callback: Callable[[], Any]) -> Timer:
-        """Call a function every `interval` seconds."""
-
-    def call_after_refresh(self, callback: Callable[..., Any], *args: Any) -> bool:
-        """Call a function after the next redraw."""
-
-    def call_later(self, callback: Callable[..., Any], *args: Any) -> bool:
-        """Call a function once the messages that wait now were handled."""
-
-    def holds(self, kind: type[Screen[Any]]) -> bool:
-        """Return whether a dialog of a kind is open."""
-
-    def suspend(self) -> AbstractContextManager[None]:
-        """Give the terminal to another program within the block."""
-
-    def action_suspend_process(self) -> None:
-        """Stop the program until the shell resumes it."""
-
-    def batch_update(self) -> AbstractContextManager[None]:
-        """Draw what changes within the block at once."""
-
-    def copy_to_clipboard(self, text: str) -> None:
-        """Copy a text to the terminal's clipboard."""
-
-    def exit(self, result: int | None = None) -> None:
-        """End the app."""
+    def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
+        """Discard all that belongs to the open model, for another one."""

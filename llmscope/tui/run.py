@@ -159,7 +159,7 @@ def run(
     if prompts is not None:
         from llmscope.tui.state.prompt_list import PromptList
 
-        app.set_state(app.state.with_prompts(PromptList(prompts)))
+        app.state = app.state.with_prompts(PromptList(prompts))
 
     def leave() -> None:
         autosave.close()
@@ -307,7 +307,7 @@ def _plan(
 
     planned = tuple(map(ListedEdit.of, edits))
     state = app.state if sampler is None else app.state.with_sampler(sampler)
-    app.set_state(replace(state, edits=planned, versus_prompt=versus_prompt))
+    app.state = replace(state, edits=planned, versus_prompt=versus_prompt)
 
 
 def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:

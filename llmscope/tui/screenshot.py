@@ -191,7 +191,7 @@ def capture(
     )
     planned = tuple(map(ListedEdit.of, edits))
     state = replace(app.state, edits=planned, versus_prompt=versus_prompt, change=change)
-    app.set_state(state if words is None else hold_words(state, words))
+    app.state = state if words is None else hold_words(state, words)
     rows = asyncio.run(_sit(app, script, width, height))
     return Picture(rows, marked(app.text).text, app.state.versus_prompt)
 

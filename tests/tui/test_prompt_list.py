@@ -73,7 +73,7 @@ async def listing(
         user=UserState(kept=LayoutState(workspace=workspace), in_figures=True, files=open_file),
     )
     if path is not None:
-        app.set_state(app.state.with_prompts(PromptList(PromptFile(str(path)))))
+        app.state = app.state.with_prompts(PromptList(PromptFile(str(path))))
     async with app.run_test(size=size, notifications=True) as pilot:
         try:
             yield app, pilot

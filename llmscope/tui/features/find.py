@@ -39,7 +39,7 @@ class FindLine(TextLine):
 
     def __init__(self) -> None:
         super().__init__(id="find", placeholder="find a token", compact=True)
-        self.cursor_blink = False
+        self.cursor_blink = self.display = False
 
     def action_leave(self) -> None:
         """Close the search; the cursor stays on the token that was found."""

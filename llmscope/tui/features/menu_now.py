@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.support.text import display_text
 from llmscope.tui.state.workspaces import BY_NAME, FIRST, WORKSPACES, tab_title
+from llmscope.tui.widgets.overview_strip import shows_strip
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -130,7 +131,7 @@ def _whole(host: Host) -> Now:
 
 
 def _strip(host: Host) -> Now:
-    return Now("now on" if host.shows_strip else "now off")
+    return Now("now on" if shows_strip(host) else "now off")
 
 
 def _lens(host: Host) -> Now:

@@ -46,7 +46,7 @@ class PromptListController:
     def show(self, host: Host, file: PromptsOnDisk) -> None:
         """Show the list of a file, which is read from its beginning."""
         self._models = None
-        host.set_state(host.state.with_prompts(PromptList(file)))
+        host.state = host.state.with_prompts(PromptList(file))
         host.grid.open(BY_NAME[NAME])
         host.ask()
         host.present()
@@ -71,7 +71,7 @@ class PromptListController:
         request = PromptsRequest(prompts.file, state.adapter)
         entered = prompts.entered
         fresh = PromptList(prompts.file, request, a=a, b=b, entered=entered)
-        host.set_state(state.with_prompts(fresh))
+        host.state = state.with_prompts(fresh)
         host.engine.ask(request)
         if before is not None:
             names = f"A {a}, B {b}" if b else a
@@ -82,7 +82,7 @@ class PromptListController:
         prompts = host.state.prompts
         if prompts is None or prompts.request is not event.request:
             return
-        host.set_state(host.state.with_prompts(prompts.landed(event.report)))
+        host.state = host.state.with_prompts(prompts.landed(event.report))
         if not host.text and event.report.rows and self._filled is not prompts.file:
             # Without a prompt there would be nothing to see in any other tab.
             self._filled = prompts.file
@@ -101,7 +101,7 @@ class PromptListController:
         if token is None:
             host.tell("nothing is listed yet")
             return
-        host.set_state(host.state.with_prompts(replace(prompts, entered=True)))
+        host.state = host.state.with_prompts(replace(prompts, entered=True))
         self._open(host, token.prompt.text, token.prompt.turns, token.position)
         pane = "map"
         if prompts.b:
@@ -113,7 +113,7 @@ class PromptListController:
         prompts = host.state.prompts
         if prompts is None or not prompts.entered or host.grid.workspace.name == NAME:
             return False
-        host.set_state(host.state.with_prompts(replace(prompts, entered=False)))
+        host.state = host.state.with_prompts(replace(prompts, entered=False))
         host.grid.open(BY_NAME[NAME])
         return True
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.support.text import display_text
 from llmscope.support.text_sentences import sentence_spans
+from llmscope.tui.widgets.overview_strip import shows_strip, strip_want
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
@@ -138,9 +139,9 @@ def strongest(host: Host) -> None:
     from llmscope.tui.state.token_measures import measure_of, measured, next_strongest
 
     state, measure = host.state, measure_of(host.state)
-    if not host.shows_strip:
+    if not shows_strip(host):
         host.look_at(replace(state, strip=True))
-    want = host.strip_want
+    want = strip_want(host.state)
     shown = host.figures.shown(want.key)
     current = shown is not None and shown.want == want and shown.of(state)
     values = measured(shown.figure, measure) if shown is not None and current else None
@@ -160,4 +161,4 @@ def toggle_strip(host: Host) -> None:
     if host.size.height < LEAST:
         host.tell(f"no room for the strip: it needs {LEAST} rows", "warning")
         return
-    host.look_at(replace(host.state, strip=not host.shows_strip))
+    host.look_at(replace(host.state, strip=not shows_strip(host)))

@@ -158,7 +158,7 @@ class ChatTemplate:
         elif of_b:
             if templated.request.text == host.state.versus_prompt:
                 self._made_b = templated
-                host.set_state(host.state.against(templated.text))
+                host.state = host.state.against(templated.text)
             self._ask(host, host.text)
             host.present()
             return
@@ -189,7 +189,7 @@ class ChatTemplate:
         self._learned = not templated.error
         if info is None or not templated.marks.openings:
             return
-        host.set_state(replace(host.state, info=replace(info, chat=templated.marks)))
+        host.state = replace(host.state, info=replace(info, chat=templated.marks))
         if self.turns is None:
             self.roles = templated.marks.roles(host.text)
 

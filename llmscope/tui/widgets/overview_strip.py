@@ -21,11 +21,15 @@ from llmscope.draw.painters.strip import (
 )
 from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles, styles_for
-from llmscope.tui.state.token_measures import TokenMeasure, measured, upper_end
+from llmscope.tui.state.figure_store import TOKENS
+from llmscope.tui.state.token_measures import TokenMeasure, measure_want, measured, upper_end
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
+    from llmscope.engine.events import Want
     from llmscope.figure import Figure
+    from llmscope.tui.host import Host
+    from llmscope.tui.state.view_state import ViewState
 
 KEY = "overview-strip"
 """The key of its figure, where that is not the figure of the tokens."""
@@ -37,6 +41,24 @@ LEAST = 20
 LOWEST = 24
 """Rows of a terminal below which it does not show by itself."""
 WAITS = "…"
+
+
+def shows_strip(host: Host) -> bool:
+    """Return whether the strip is shown: as the user chose, else for a text wider than the screen.
+
+    It depends on the tokens and on the terminal alone, so that no request depends on painting.
+    """
+    width, height = host.size
+    count, chosen = len(host.state.tokens), host.state.strip
+    if host.mode.read_only or not count or height < LEAST:
+        return False
+    return (count > width and height >= LOWEST) if chosen is None else chosen
+
+
+def strip_want(state: ViewState) -> Want:
+    """Return the want for the figure of the strip, which may be that of the tokens."""
+    want = measure_want(KEY, state)
+    return TOKENS if want.lens == TOKENS.lens else want
 
 
 class OverviewStrip(Widget):

@@ -64,7 +64,7 @@ async def test_enter_moves_the_cursor_to_the_turn() -> None:
 async def test_before_the_first_pass_the_text_goes_to_the_turn() -> None:
     _, spans = conversation()
     async with started() as session:
-        session.app.set_state(replace(session.app.state, tokens=()))
+        session.app.state = replace(session.app.state, tokens=())
         await session.press("escape", "g", "l", "up", "enter")
         editor = session.app.editor
         assert editor.document.get_index_from_location(editor.cursor_location) == spans[-2].start

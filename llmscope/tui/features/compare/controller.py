@@ -63,7 +63,7 @@ def take(host: Host, pair: DemoPair, *, stay: bool = False) -> None:
         host.look_at(state)
     else:
         # The text change handler requests both prompts at once.
-        host.set_state(replace(state, following=True))
+        host.state = replace(state, following=True)
         host.editor.replace_all(pair.a)
     leave(host)
 

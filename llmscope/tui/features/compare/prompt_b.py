@@ -41,8 +41,8 @@ class PromptBController:
         if text == self._synced_text:
             return
         self._synced_text = text
-        host.set_state(host.state.against(text))
-        host.ask_soon()
+        host.state = host.state.against(text)
+        host.requests.typed(host.bandwidth.pause)
         host.present()
 
     def landed(self, host: Host, frame: Frame) -> None:
@@ -62,7 +62,7 @@ class PromptBController:
         """Show on B's editor why B cannot be run; the last figures stay."""
         hint = f" · try: {refused.hint}" if refused.hint else ""
         self.note(host, f"{refused.reason}{hint}", wrong=True)
-        host.rest(late=True)
+        host.requests.finish(late=True)
 
     def note(self, host: Host, text: str, *, wrong: bool) -> None:
         """Show a note on the border of prompt B; `wrong` styles it as an error."""

@@ -53,7 +53,7 @@ class ContextController:
         elif taught.info is None:
             host.tell(taught.said)
         else:
-            host.set_state(replace(host.state, info=taught.info))
+            host.state = replace(host.state, info=taught.info)
             if marked(host.text).text == taught.request.text:
                 _switch(host, taught.adapter)
                 # Undo in the prompt brings the context back.

@@ -134,7 +134,7 @@ class EditScreen(LineScreen):
             self.say(display_text(f"{error.message} · {error.hint}" if error.hint else str(error)))
             return
         put = self._put(edit)
-        self._host.set_state(self._with_edits_of(self._before))
+        self._host.state = self._with_edits_of(self._before)
         self._close()
         self._host.look_at(self._with_edits_of(put))
 

@@ -318,7 +318,7 @@ class Generation:
         group = self.branches or Branches(host.text, self.marks)
         self._left -= 1
         if host.grid.workspace.name == WORKSPACE:
-            host.set_state(host.state.walk_to(0, None))
+            host.state = host.state.walk_to(0, None)
         group = group.wrote(drawn.token, drawn.text)
         if not self._left and self._more:
             self._next_branch(host, group)

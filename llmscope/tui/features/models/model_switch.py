@@ -132,7 +132,7 @@ class ModelSwitch:
         self.pending = pending
         host.engine.ask(pending.request)
         host.figures.overtaken()
-        host.expect()
+        host.requests.expect()
         if named:
             host.note(f"opening {named} …", host.text_styles.dim)
 
@@ -163,7 +163,7 @@ class ModelSwitch:
             host.header.named(spec)
         else:
             host.figures.overtaken()
-            host.expect()
+            host.requests.expect()
             host.note(f"opening {spec} …", host.text_styles.dim)
 
     def busy(self, host: Host) -> bool:
@@ -283,7 +283,7 @@ def _compared(host: Host, pending: PendingSecond, info: ModelInfo) -> None:
     """Show the open model beside the second one that was loaded, or alone again."""
     before = host.state.info
     known = () if before is None else before.notices
-    host.set_source(replace(host.source, versus=pending.source))
+    host.source = replace(host.source, versus=pending.source)
     for notice in info.notices:
         if notice not in known:
             host.tell(notice, "warning")
@@ -299,7 +299,7 @@ def _go_on(host: Host, info: ModelInfo) -> None:
     state = replace(host.state, info=info)
     if state.adapter is not None and state.adapter not in info.adapters:
         state = replace(state, adapter=info.adapter)
-    host.set_state(state)
+    host.state = state
     host.header.model(info, state.adapter)
     host.figures.repeat()
     host.ask()

@@ -73,7 +73,7 @@ def replay_app(
         ),
     )
     edits = tuple(map(ListedEdit.of, snapshot.edits))
-    app.set_state(replace(app.state, edits=edits, versus_prompt=snapshot.other))
+    app.state = replace(app.state, edits=edits, versus_prompt=snapshot.other)
     return app
 
 

@@ -201,7 +201,7 @@ class RunMode(Replay):
         state = replace(host.state, moment=turned, following=True, tokens=())
         state = replace(state, focus=replace(state.focus, position=-1))
         show_prompt(host.grid.panes, self.playing.view, turned.prompt)
-        host.set_state(state)
+        host.state = state
         host.editor.load_text(recorded.text)
         host.ask()
         host.present()
@@ -267,7 +267,7 @@ def watch_app(
         ),
     )
     moment = Moment(0, last, len(view.main.info.prompts), last + 1)
-    app.set_state(replace(app.state, moment=moment))
+    app.state = replace(app.state, moment=moment)
     return app
 
 
