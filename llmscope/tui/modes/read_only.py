@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from textual import events
+from textual.content import Content
 
+from llmscope.support.text import display_text
 from llmscope.tui.actions.types import Action
 from llmscope.tui.modes.mode import LiveMode
 from llmscope.tui.state.workspaces import TABS
@@ -157,6 +159,12 @@ class Replay(LiveMode):
 
 def provenance(host: Host) -> None:
     """Show where the numbers of the file came from."""
-    from llmscope.tui.dialogs.facts import FactsScreen
+    from llmscope.tui.dialogs.page import PageScreen
 
-    host.push_screen(FactsScreen(tuple(host.mode.current_facts()), host.look.theme))
+    facts, styles = host.mode.current_facts(), host.text_styles
+    width = max((len(name) for name, _ in facts), default=0)
+    rows = [
+        Content.assemble((f"{name:<{width}}  ", styles.dim), (display_text(fact), styles.text))
+        for name, fact in facts
+    ]
+    host.push_screen(PageScreen("Where it came from", Content("\n").join(rows)))

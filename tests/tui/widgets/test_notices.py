@@ -7,7 +7,8 @@ import time
 import pytest
 from textual.notifications import Notify
 
-from llmscope.tui.dialogs.messages import EMPTY, MessagesScreen
+from llmscope.tui.dialogs.messages import EMPTY
+from llmscope.tui.dialogs.page import PageScreen
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.notices import LOGGED, SHORTEST, Notice
 from tests.tui.conftest import Open, Session
@@ -151,7 +152,7 @@ async def test_the_log_keeps_what_went_by_with_time_and_severity(
             notice.raised_at = at
         monkeypatch.setattr("llmscope.tui.dialogs.messages.time.localtime", time.gmtime)
         await session.press("g", "exclamation_mark")
-        assert isinstance(app.screen, MessagesScreen)
+        assert isinstance(app.screen, PageScreen)
         text = session.screen_text()
         assert "00:00:00  note     all is well" in text
         assert "00:01:00  warning  beware\\x1b[31m" in text

@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.dialogs.file_line import free_name
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -16,19 +17,11 @@ if TYPE_CHECKING:
 STEM = "context-adapter"
 
 
-def free_folder(parent: Path) -> str:
-    """Return a name that is not taken in `parent`."""
-    name, number = STEM, 2
-    while (parent / name).exists():
-        name, number = f"{STEM}-{number}", number + 1
-    return name
-
-
 class BakeScreen(LineScreen):
     """One line at the bottom: enter writes, esc closes. Folders that are not empty are refused."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__("write the context as a PEFT adapter into", free_folder(Path.cwd()))
+        super().__init__("write the context as a PEFT adapter into", free_name(Path.cwd(), STEM))
         self._host = host
 
     def submit(self, event: Input.Submitted) -> None:

@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
-from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.dialogs.file_line import FileLineScreen, free_name, path_text
 from llmscope.tui.features.copy.cursor_value import paper_picture, picture
 from llmscope.tui.features.save.provenance import found_out
 from llmscope.tui.pane_grid import ELSEWHERE
@@ -43,16 +43,7 @@ def ask(host: Host) -> None:
     host.push_screen(SaveScreen(host, shown))
 
 
-def free_name(key: str, layer: int, folder: Path) -> str:
-    """Return a file name that is not taken in `folder`."""
-    stem = f"llmscope-{key}-layer{layer}"
-    name, number = f"{stem}.svg", 2
-    while (folder / name).exists():
-        name, number = f"{stem}-{number}.svg", number + 1
-    return name
-
-
-class SaveScreen(LineScreen):
+class SaveScreen(FileLineScreen):
     """One line at the bottom: enter saves, esc closes.
 
     Tab changes between the picture as on the screen and one for a paper. The dialog saves the
@@ -66,11 +57,10 @@ class SaveScreen(LineScreen):
         self._state = host.state
         self._pane = host.grid.pane
         self._tokens = host.figures.tokens_of(shown)
-        self._existing: tuple[Path, ...] = ()
         self._paper = False
         self._known: Future[dict[str, Any]] | None = None
-        key, layer = self._pane.key, max(0, self._state.focus.layer)
-        super().__init__(self._asked(), free_name(key, layer, Path.cwd()))
+        stem = f"llmscope-{self._pane.key}-layer{max(0, self._state.focus.layer)}"
+        super().__init__(self._asked(), free_name(Path.cwd(), stem, ".svg"))
 
     def _asked(self) -> str:
         """Return the label of the line."""
@@ -97,26 +87,20 @@ class SaveScreen(LineScreen):
         if self._shown.origin is not None:
             self._known = found_out(self._shown.origin)
 
-    def on_input_changed(self) -> None:
-        """Forget the confirmation to replace a file, since the name changed."""
-        self._existing = ()
-
     def submit(self, event: Input.Submitted) -> None:
         """Save the file; if it exists, ask for confirmation first."""
         from llmscope.export import format_of, formats
 
         path = Path(event.value.strip()).expanduser()
-        shown = _shown(event.value.strip())
+        shown = path_text(event.value.strip())
         try:
             paper = self._paper or path.suffix.lower() == ".pdf"
             save = self._save(path, format_of(path, PAPER_SUFFIXES if paper else None), paper)
-            there = tuple(one for one in save.paths if one.exists() and not one.is_dir())
-            if there and self._existing != there:
-                self._existing = there
-                name = shown if path in there else _shown(str(there[0]))
-                self.say(f"{name} exists: enter replaces it, or write another name")
+            existing = [file for file in save.paths if file.exists() and not file.is_dir()]
+            name = shown if path in existing else path_text((*existing, path)[0])
+            if self.asks_to_replace(existing, name):
                 return
-            save.force = bool(there)
+            save.force = bool(existing)
             stores = paper or formats()[save.format].provenance
             if not stores or save.known is None or save.known.done():
                 save.write()
@@ -222,15 +206,13 @@ class Save:
         else:
             write(self.path, content, force=self.force)
         less = f", without where it came from: {display_text(str(flaw))}" if flaw else ""
-        self.host.tell(
-            f"saved {_shown(str(self.path))}{less}", "warning" if flaw else "information"
-        )
+        self.host.tell(f"saved {path_text(self.path)}{less}", "warning" if flaw else "information")
 
     def later(self) -> None:
         """Write the file once the provenance is known, or when the app closes before that."""
         assert self.known is not None
         self.host.saves.append(self)
-        self.host.tell(f"{_shown(str(self.path))} is saved once the model's weights are read")
+        self.host.tell(f"{path_text(self.path)} is saved once the model's weights are read")
         self.known.add_done_callback(lambda _: self.host.call_later(self.land))
 
     def land(self) -> None:
@@ -241,8 +223,4 @@ class Save:
         try:
             self.write()
         except (OSError, ValueError, ScopeError) as error:
-            self.host.tell(f"cannot write {_shown(str(self.path))}: {error}", "error")
-
-
-def _shown(name: str) -> str:
-    return display_text(name, whitespace=False).replace("\n", " ")
+            self.host.tell(f"cannot write {path_text(self.path)}: {error}", "error")

@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
-from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.dialogs.file_line import FileLineScreen, free_name, path_text
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -26,15 +26,7 @@ def ask(host: Host) -> None:
         host.push_screen(SaveStateScreen(host))
 
 
-def _free_name(folder: Path) -> str:
-    """Return a file name that is not taken in a folder."""
-    name, number = "llmscope-state.json", 2
-    while (folder / name).exists():
-        name, number = f"llmscope-state-{number}.json", number + 1
-    return name
-
-
-class SaveStateScreen(LineScreen):
+class SaveStateScreen(FileLineScreen):
     """One line at the bottom: enter saves the state at the opening of the line, esc closes."""
 
     def __init__(self, host: Host) -> None:
@@ -42,28 +34,22 @@ class SaveStateScreen(LineScreen):
 
         self._host = host
         self._text = file_text(state_of(host))
-        self._confirmed: Path | None = None
-        super().__init__(WORDS, _free_name(Path.cwd()))
-
-    def on_input_changed(self) -> None:
-        """Forget the confirmation to replace a file, since the name changed."""
-        self._confirmed = None
+        super().__init__(WORDS, free_name(Path.cwd(), "llmscope-state", ".json"))
 
     def submit(self, event: Input.Submitted) -> None:
         """Save the file; if it exists, ask for confirmation first."""
         from llmscope.export import write
 
         path = Path(event.value.strip()).expanduser()
-        name = display_text(str(path), whitespace=False).replace("\n", " ")
+        name = path_text(path)
         if path.suffix.lower() != ".json":
             self.say(f"a state is opened by its suffix: {name or 'NAME'}.json")
             return
         try:
-            if path.exists() and self._confirmed != path:
-                self._confirmed = path
-                self.say(f"{name} exists: enter replaces it, or write another name")
+            existing = [path] if path.exists() else []
+            if self.asks_to_replace(existing, name):
                 return
-            write(path, self._text, force=self._confirmed == path)
+            write(path, self._text, force=bool(existing))
         except (OSError, ValueError, ScopeError) as error:
             self.say(f"cannot write {name}: {display_text(str(error))}")
             return

@@ -16,12 +16,13 @@ from llmscope.cli.options.loading import Loader
 from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus, plain
 from llmscope.scope.scope import Scope
+from llmscope.tui.dialogs.file_line import free_name
 from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.cursor_value import ENOUGH, number, picture
 from llmscope.tui.features.copy.menu import copies
 from llmscope.tui.features.copy.repro_command import ModelSource, command, view
-from llmscope.tui.features.save.dialog import SaveScreen, free_name
+from llmscope.tui.features.save.dialog import SaveScreen
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME, PANES
@@ -365,7 +366,7 @@ async def test_a_pane_is_saved_in_every_form(opened: Open, folder: Path) -> None
 async def test_a_name_is_offered_that_no_file_has(opened: Open, folder: Path) -> None:
     async with opened() as session:
         for name in ("llmscope-map-layer29.svg", "llmscope-map-layer29-2.svg"):
-            assert free_name("map", 29, folder) == name
+            assert free_name(folder, "llmscope-map-layer29", ".svg") == name
             await session.press("escape", "s", "enter")
             assert (folder / name).is_file()
 
