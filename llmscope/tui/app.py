@@ -219,7 +219,10 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
         self.tabs = TabBar(
-            *(theme, self.user.keymap, self.grid.tabs, self.grid.workspace.name),
+            theme,
+            self.user.keymap,
+            self.grid.tabs,
+            self.grid.workspace.name,
             more=self.grid.has_more_tabs,
         )
         self.grid.display = False
@@ -653,7 +656,8 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         templated = self.chat.follows(before)
         moment = self.state.moment
         request = self.figures.ask(
-            *(found.text, wants),
+            found.text,
+            wants,
             adapter=self.state.adapter,
             templated=templated,
             context=found.cut,

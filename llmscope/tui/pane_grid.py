@@ -260,7 +260,9 @@ class PaneGrid(Container):
         model has no adapter. Its figure is requested, so that it is back once it has one.
         """
         return visible(
-            *(self.layout_name, self.workspace, self.arrangement),
+            self.layout_name,
+            self.workspace,
+            self.arrangement,
             detail=self._detail,
             maximized=self._maximized,
         )
@@ -611,9 +613,13 @@ class PaneGrid(Container):
             return
         self._room_of = self._focused
         self.areas = areas(
-            *(self.layout_name, self.on_screen, (self._width, self._room)),
+            self.layout_name,
+            self.on_screen,
+            (self._width, self._room),
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
-            *(self.arrangement, self._folded, self._messages),
+            self.arrangement,
+            self._folded,
+            self._messages,
             focused=self._room_of,
         )
         new = [self.panes[key] for key in self.areas if self.panes[key].parent is None]

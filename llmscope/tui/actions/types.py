@@ -95,6 +95,7 @@ class Action:
         words: what else users may type to find it: words and phrases, separated by commas.
         where: whether its keys work in the prompt, in the figures, or in both.
         run_keys: the keys that it has on the screen of a run, where other actions lose them.
+        offline: whether it needs no model, so that a replay offers it.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Action:
     words: str = ""
     where: Where = "figures"
     run_keys: str = ""
+    offline: bool = False
 
     @cached_property
     def area(self) -> str:
@@ -154,8 +156,17 @@ class Action:
 
 
 ESSENTIAL = (
-    *("models", "recall", "edit", "write-on", "map-view", "edit-zero"),
-    *("save", "copy", "help", "tour", "quit"),
+    "models",
+    "recall",
+    "edit",
+    "write-on",
+    "map-view",
+    "edit-zero",
+    "save",
+    "copy",
+    "help",
+    "tour",
+    "quit",
 )
 """The names of the actions that the palette lists first, while nothing is searched for."""
 

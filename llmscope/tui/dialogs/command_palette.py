@@ -193,7 +193,9 @@ class CommandPaletteScreen(SearchListScreen):
         self._entries = {entry.name: entry for entry in entries(host)}
         self._choices = [
             Choice(
-                *(entry.heading, entry.name, entry.title),
+                entry.heading,
+                entry.name,
+                entry.title,
                 about=entry.found_by.question,
                 aside=(entry.keys, ""),
             )

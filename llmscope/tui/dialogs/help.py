@@ -114,9 +114,12 @@ class HelpLine(TextLine):
         *(
             Binding(key, f"screen.page('{name}')", name, show=False)
             for key, name in (
-                *(("up", "scroll_up"), ("down", "scroll_down")),
-                *(("pageup", "page_up"), ("pagedown", "page_down")),
-                *(("home", "scroll_home"), ("end", "scroll_end")),
+                ("up", "scroll_up"),
+                ("down", "scroll_down"),
+                ("pageup", "page_up"),
+                ("pagedown", "page_down"),
+                ("home", "scroll_home"),
+                ("end", "scroll_end"),
             )
         ),
     ]

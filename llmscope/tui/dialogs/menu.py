@@ -149,7 +149,11 @@ def show_menu(
     """Show a menu; its arguments are those of `MenuScreen`."""
     host.push_screen(
         MenuScreen(
-            *(heading, entries, choose, host.look.theme, host.size),
+            heading,
+            entries,
+            choose,
+            host.look.theme,
+            host.size,
             first=first,
             wait=wait,
         )

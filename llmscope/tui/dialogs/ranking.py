@@ -21,13 +21,13 @@ SHORTEST, SHORTEST_TYPO = 4, 5
 many."""
 DENSEST = 0.4
 """The share of a word's letters that an abbreviation must have, such as `attn`."""
-FILLING = frozenset(
-    (
-        *("a", "an", "and", "are", "can", "do", "does", "for", "from", "get", "go", "have", "how"),
-        *("i", "in", "is", "it", "me", "my", "of", "on", "or", "show", "that", "the", "this"),
-        *("to", "want", "what", "where", "which", "with", "you"),
-    )
-)
+# fmt: off
+FILLING = frozenset((
+    "a", "an", "and", "are", "can", "do", "does", "for", "from", "get", "go", "have", "how", "i",
+    "in", "is", "it", "me", "my", "of", "on", "or", "show", "that", "the", "this", "to", "want",
+    "what", "where", "which", "with", "you",
+))
+# fmt: on
 """Words that are left out where nothing matches all of the words."""
 
 

@@ -59,8 +59,12 @@ def show_help(host: Host) -> None:
     place: Where = "figures" if inside else "prompt"
     host.push_screen(
         HelpScreen(
-            *(host.look, None if want is None else want.lens, place, host.user.keymap),
-            *(host.mode.usage(pane), host.mode),
+            host.look,
+            None if want is None else want.lens,
+            place,
+            host.user.keymap,
+            host.mode.usage(pane),
+            host.mode,
             without_empty_menus(
                 [action for action in host.user.keymap.actions if listed(host, action)]
             ),

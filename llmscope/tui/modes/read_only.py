@@ -10,9 +10,9 @@ from textual import events
 from textual.content import Content
 
 from llmscope.support.text import display_text
+from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Action
 from llmscope.tui.modes.mode import LiveMode
-from llmscope.tui.state.workspaces import TABS
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     from llmscope.tui.state.workspaces import Workspace
     from llmscope.tui.widgets.header import Part
 
-WITHOUT_MODEL = frozenset(
-    {
-        *("token-left", "token-right", "up", "down", "head-previous", "head-next"),
-        *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole", "go-to"),
-        *("hit-next", "hit-previous", "sentence-next", "sentence-previous", "page-down", "page-up"),
-        *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
-        *("pane-hide", "panes-all", "pane-earlier", "pane-later", "pane-sizes"),
-        *("pane-taller", "pane-shorter", "pane-wider", "pane-narrower"),
-        *("workspace-next", "workspace-previous", "figures", "onward", "edit"),
-        *("help", "help-anywhere", "messages", "palette", "theme-next"),
-        *("stop", "quit", "quit-anywhere", "provenance"),
-        *(f"tab-{digit}" for digit in range(1, TABS + 1)),
-    }
-)
-"""The actions that need no model."""
 REFUSED = "this is a replay: there is no model for"
 READ_ONLY = "this is a replay: the prompt is read only, for there is no model to read another one"
 REPLAY_HELP = """\
@@ -82,7 +67,8 @@ class Replay(LiveMode):
         kind, _, name = action.partition("-")
         if kind == "pane" and any(name in workspace.panes for workspace in self.workspaces):
             return True
-        return action in WITHOUT_MODEL or self.page(action) is not None
+        known = BY_NAME.get(action)
+        return (known is not None and known.offline) or self.page(action) is not None
 
     def page(self, action: str) -> Workspace | None:
         """Return the page that a workspace action shows; None if it shows no page."""

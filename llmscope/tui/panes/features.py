@@ -173,7 +173,12 @@ answer loses without each, measured by the answer or by KL, and gradient × acti
 found, {take} keeps the chosen feature at every token, {cancel} leaves the search."""
     row: ClassVar[str] = "feature"
     views: ClassVar[tuple[str, ...]] = (
-        *("token", "direct", "new", "ablation", "ablation-kl", "gradient"),
+        "token",
+        "direct",
+        "new",
+        "ablation",
+        "ablation-kl",
+        "gradient",
     )
     view_words: ClassVar[Mapping[str, str]] = {
         "token": "strongest at the token, active features",
@@ -302,7 +307,9 @@ The feature is the one chosen in the list of features, or else the strongest on 
         room = self.size.height - len(
             caption_rows(
                 replace(figure, extra={"caption": self.caption(shown)}),
-                *(self.size.width, self.size.height, styles_for(self._look)),
+                self.size.width,
+                self.size.height,
+                styles_for(self._look),
             )
         )
         if figure.axes and 2 <= room < len(figure.axes[0]):

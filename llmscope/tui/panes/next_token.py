@@ -90,7 +90,8 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
             return Want(self.key, "logit-lens", TRANSLATOR.set(checked, state.translator))
         if view == LAYER_VIEW:
             return Want(
-                *(self.key, "logit-lens"),
+                self.key,
+                "logit-lens",
                 TRANSLATOR.set(
                     replace(focus, layer=state.focus.layer, mode="layer"), state.translator
                 ),

@@ -84,7 +84,11 @@ turns of a chat."""
         self._text = wrap_tokens(labels, room, self._look.ascii, self._text)
         high = 0.0 if values is None else upper_end(values, special, unit)
         return paint_reader(
-            *(self._text, values, height, style_set, cursor),
+            self._text,
+            values,
+            height,
+            style_set,
+            cursor,
             width=width,
             scale=strip_scale(high, signed=values is not None and bool((values < 0).any())),
             unit=unit,

@@ -125,7 +125,7 @@ vocabulary stand in the order of their numbers, the largest first."""
 
         width, height = self.size
         stale = self._stale and self.dim
-        painting = paint(*(plain.figure, width, height - len(said), self._look, focus), stale=stale)
+        painting = paint(plain.figure, width, height - len(said), self._look, focus, stale=stale)
         return replace(painting, rows=(*painting.rows, *said))
 
     def _said(self, figure: Figure) -> tuple[Row, ...]:

@@ -34,8 +34,14 @@ The title says how many cells are there."""
     slow: ClassVar[bool] = True
     lens: ClassVar[str] = "ablation"
     views: ClassVar[tuple[str, ...]] = (
-        *(HEADS, "heads-kl", "heads-mean", "heads-mean-kl"),
-        *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
+        HEADS,
+        "heads-kl",
+        "heads-mean",
+        "heads-mean-kl",
+        "parts",
+        "parts-kl",
+        "parts-mean",
+        "parts-mean-kl",
     )
     view_words: ClassVar[Mapping[str, str]] = {
         HEADS: "heads to zero, zero ablation of heads",

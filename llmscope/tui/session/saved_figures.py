@@ -109,8 +109,14 @@ def pass_of(host: Host) -> list[Any]:
     adapter = state.adapter if state.info is not None or session is None else session.adapter
     source = host.source
     return [
-        *(source.spec, list(source.flags), list(source.adapters), adapter),
-        *(host.text, host.figures.special_tokens, list(state.in_force), state.versus_prompt),
+        source.spec,
+        list(source.flags),
+        list(source.adapters),
+        adapter,
+        host.text,
+        host.figures.special_tokens,
+        list(state.in_force),
+        state.versus_prompt,
     ]
 
 

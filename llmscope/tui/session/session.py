@@ -37,8 +37,16 @@ the model follows."""
 MARKS = ("following", "target_pinned", "whole", "muted", "change")
 """The switches of the view state that are stored."""
 SAME = (
-    *("turns", "versus_prompt", "words", "sampler", "strip", "pair", "inside", "part"),
-    *("chosen_lenses", "listed_features"),
+    "turns",
+    "versus_prompt",
+    "words",
+    "sampler",
+    "strip",
+    "pair",
+    "inside",
+    "part",
+    "chosen_lenses",
+    "listed_features",
 )
 """The fields of the view state that are stored under their names."""
 WRITTEN = 500_000

@@ -122,7 +122,10 @@ class FigureStore:
         last = self._last
         special = self.special_tokens and not templated
         request = Request(
-            *(self._serial + 1, text, tuple(wants), special),
+            self._serial + 1,
+            text,
+            tuple(wants),
+            special,
             adapter=adapter,
             context=context,
             edits=edits,

@@ -45,7 +45,10 @@ class LayoutState(Struct, frozen=True, rename={"arrangements": "panes"}):
         """Return the layout to store."""
         view = state.map_view
         return cls(
-            *(workspace.name, dict(arrangements), (view.lens, view.mode), state.attention_mode),
+            workspace.name,
+            dict(arrangements),
+            (view.lens, view.mode),
+            state.attention_mode,
             tabs=tuple(sorted(tabs)),
         )
 

@@ -50,7 +50,11 @@ def pairs_for(spec: str) -> tuple[DemoPair, ...]:
 def _read(path: Path) -> DemoPair:
     record = tomllib.loads(path.read_text(encoding="utf-8"))
     return DemoPair(
-        *(path.stem, record["title"], record["about"], record["a"][0], record["b"][0]),
+        path.stem,
+        record["title"],
+        record["about"],
+        record["a"][0],
+        record["b"][0],
         words=(" ".join(record["words_a"]), " ".join(record["words_b"])),
         model=record.get("model", ""),
     )

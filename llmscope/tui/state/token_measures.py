@@ -35,18 +35,17 @@ class TokenMeasure:
     about: str
 
 
+# fmt: off
 MEASURES = (
     TokenMeasure("surprisal", "surprisal", "bits", "how unexpected each token was"),
     TokenMeasure("entropy", "entropy", "bits", "how open the next place is after each token"),
     TokenMeasure("kl", "KL", "nats", "how far the prediction is from B's, or the unedited one"),
-    TokenMeasure(
-        *("attention", "attention", "probability"),
-        "what the token of the cursor attends to, mean over the heads of the layer",
-    ),
-    TokenMeasure(
-        *("head", "head", "probability"), "what the token of the cursor attends to in the head"
-    ),
+    TokenMeasure("attention", "attention", "probability",
+        "what the token of the cursor attends to, mean over the heads of the layer"),
+    TokenMeasure("head", "head", "probability",
+        "what the token of the cursor attends to in the head"),
 )
+# fmt: on
 
 
 STRONGEST = 20

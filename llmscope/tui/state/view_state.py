@@ -279,8 +279,11 @@ class ViewState(EditList):
                 feature = self._feature_at(focus.layer)
                 if self.inside is not None:
                     step, inside = followed(
-                        *(self.step, self.inside),
-                        *(self.focus.layer, focus.layer, self.info.layers),
+                        self.step,
+                        self.inside,
+                        self.focus.layer,
+                        focus.layer,
+                        self.info.layers,
                     )
                     focus = replace(focus, step=step)
         if position is not None and self.tokens:

@@ -114,120 +114,64 @@ class Workspace:
         return (self.spine, *self.details)
 
 
+# fmt: off
 WORKSPACES = (
     # The map shows the tokens and their surprisal already.
-    Workspace(
-        *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
-        letter="o",
-        least="next-token",
-        spare="tokens",
-        abbreviation="Over",
-        words="overview, workspace, workspaces, main, dashboard, start",
-    ),
-    Workspace(
-        *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
-        letter="h",
-        least="attention",
-        words="heads, attention heads, head types, circuits",
-    ),
-    Workspace(
-        *("neurons", "Answer: neurons", "mlp"),
-        ("neuron-tokens", "neuron-activation", "next-token"),
-        letter="n",
-        within="answer",
-        least="neuron-tokens",
-        words="neurons, neuron",
-    ),
-    Workspace(
-        *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
-        letter="a",
-        least="attribution-heads",
-        words="answer, why this answer, explain the answer, explanation, who wrote it",
-    ),
+    Workspace("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens"),
+        least="next-token", spare="tokens", letter="o", abbreviation="Over",
+        words="overview, workspace, workspaces, main, dashboard, start"),
+    Workspace("heads", "Heads", "heads", ("heads-all", "attention", "next-token"),
+        least="attention", letter="h", words="heads, attention heads, head types, circuits"),
+    Workspace("neurons", "Answer: neurons", "mlp",
+        ("neuron-tokens", "neuron-activation", "next-token"), least="neuron-tokens", letter="n",
+        within="answer", words="neurons, neuron"),
+    Workspace("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token"),
+        least="attribution-heads", letter="a",
+        words="answer, why this answer, explain the answer, explanation, who wrote it"),
     # The proof pane shows the next token of each run.
-    Workspace(
-        *("context", "Context", "context-gain"),
-        ("context-proof", "context", "context-steps", "next-token"),
-        letter="c",
-        least="context-proof",
-        spare="next-token",
+    Workspace("context", "Context", "context-gain",
+        ("context-proof", "context", "context-steps", "next-token"), least="context-proof",
+        spare="next-token", letter="c",
         words="context, in-context learning, ICL, few-shot, few shot, examples in the prompt, "
-        "implicit learning",
-    ),
-    Workspace(
-        *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
-        letter="w",
-        least="edits",
-        words="what if, interventions, causal, causality, experiment",
-    ),
-    Workspace(
-        *("walkthrough", "Walkthrough", "walkthrough"),
-        ("walk-values", "walk-said", "next-token"),
-        letter="k",
-        least="walk-said",
+        "implicit learning"),
+    Workspace("what-if", "What if", "ablation", ("edits", "patching", "next-token"), least="edits",
+        letter="w", words="what if, interventions, causal, causality, experiment"),
+    Workspace("walkthrough", "Walkthrough", "walkthrough",
+        ("walk-values", "walk-said", "next-token"), least="walk-said", letter="k",
         abbreviation="Walk",
         words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
-        "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, "
-        "arithmetic, trace",
-    ),
-    Workspace(
-        *("compare", "A and B", "contrast", ("contrast-kl", "contrast-word", "next-token")),
-        letter="b",
-        least="contrast-kl",
-        words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
-    ),
-    Workspace(
-        *("stages", "Stages", "stages", ("stages-kl", "next-token")),
+        "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, arithmetic, "
+        "trace"),
+    Workspace("compare", "A and B", "contrast", ("contrast-kl", "contrast-word", "next-token"),
+        least="contrast-kl", letter="b",
+        words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side"),
+    Workspace("stages", "Stages", "stages", ("stages-kl", "next-token"), least="stages-kl",
         letter="s",
-        least="stages-kl",
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
-        "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
-        "after training, model diff",
-    ),
-    Workspace(
-        *("features", "Features", "features"),
-        ("feature-tokens", "feature-prompt", "feature-fit", "next-token"),
-        letter="f",
-        least="feature-tokens",
-        spare="feature-fit",
-        abbreviation="Feat",
+        "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and after "
+        "training, model diff"),
+    Workspace("features", "Features", "features",
+        ("feature-tokens", "feature-prompt", "feature-fit", "next-token"), least="feature-tokens",
+        spare="feature-fit", letter="f", abbreviation="Feat",
         words="features, SAE, SAEs, sparse autoencoder, transcoder, dictionary, dictionary "
-        "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
-    ),
-    Workspace(
-        *("models", "A and B: two models", "models"),
-        ("models-kl", "models-next", "models-parts", "models-streams"),
-        letter="m",
-        within="compare",
-        least="models-kl",
-        spare="models-streams",
+        "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens"),
+    Workspace("models", "A and B: two models", "models",
+        ("models-kl", "models-next", "models-parts", "models-streams"), least="models-kl",
+        spare="models-streams", letter="m", within="compare",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
-        "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
-    ),
-    Workspace(
-        *("reader", "Text", "reader", ("attention", "next-token", "tokens")),
-        letter="t",
-        least="tokens",
-        spare="tokens",
-        words="reader, read, long text, long context, the text itself, document",
-    ),
-    Workspace(
-        *("reasoning", "Text: reasoning", "reasoning", ("forks", "passages", "next-token")),
-        letter="r",
-        within="reader",
-        least="forks",
-        spare="next-token",
-        words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
-    ),
-    Workspace(
-        *("prompts", "Prompts", "prompts", ()),
-        letter="p",
-        least="prompts",
+        "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B"),
+    Workspace("reader", "Text", "reader", ("attention", "next-token", "tokens"), least="tokens",
+        spare="tokens", letter="t",
+        words="reader, read, long text, long context, the text itself, document"),
+    Workspace("reasoning", "Text: reasoning", "reasoning", ("forks", "passages", "next-token"),
+        least="forks", spare="next-token", letter="r", within="reader",
+        words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG"),
+    Workspace("prompts", "Prompts", "prompts", (), least="prompts", letter="p",
         abbreviation="Prompt",
         words="prompts, list of prompts, file of prompts, my prompts, where two models part, "
-        "largest KL, most surprising tokens, worst prompts",
-    ),
+        "largest KL, most surprising tokens, worst prompts"),
 )
+# fmt: on
 FIRST = ("overview", "heads", "answer", "what-if", "reader")
 """The tabs that are always there, with the digits from 1 on."""
 BY_SUBJECT = ("reasoning",)

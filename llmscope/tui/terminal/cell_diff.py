@@ -26,9 +26,19 @@ NEAR = 4
 EMOJI = "\U0001f000"
 """From here on, and for combined characters, terminals differ in how far they advance."""
 _ATTRIBUTES = (
-    *(("bold", "1"), ("dim", "2"), ("italic", "3"), ("underline", "4"), ("blink", "5")),
-    *(("blink2", "6"), ("reverse", "7"), ("conceal", "8"), ("strike", "9"), ("underline2", "21")),
-    *(("frame", "51"), ("encircle", "52"), ("overline", "53")),
+    ("bold", "1"),
+    ("dim", "2"),
+    ("italic", "3"),
+    ("underline", "4"),
+    ("blink", "5"),
+    ("blink2", "6"),
+    ("reverse", "7"),
+    ("conceal", "8"),
+    ("strike", "9"),
+    ("underline2", "21"),
+    ("frame", "51"),
+    ("encircle", "52"),
+    ("overline", "53"),
 )
 _FAINT = frozenset(("", "1", "2", "3", "1;2", "1;3", "2;3", "1;2;3"))
 """Attributes that are invisible on a blank, as is its foreground colour."""

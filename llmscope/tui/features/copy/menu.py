@@ -48,7 +48,9 @@ def copies(host: Host) -> list[Copy]:
     if shown is not None and state.token is not None:
         size = (pane.outer_size.width, pane.outer_size.height)
         figure = picture(
-            *(shown, state, "txt"),
+            shown,
+            state,
+            "txt",
             size=size,
             look=host.look,
             tokens=host.figures.tokens_of(shown),

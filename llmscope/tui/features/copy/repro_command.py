@@ -27,22 +27,33 @@ PLACE = ("layer", "position", "head")
 TEXTS = ("prompt", "system", "versus_prompt", "words_a", "words_b", "answer")
 """Options whose value is free text; written as `--name=value`, since it may begin with a dash."""
 BEFORE = (
-    *("lens", "prompt", "written", "no_special_tokens", "versus_prompt", "words_a", "words_b"),
-    *("edit", "change", "mode"),
+    "lens",
+    "prompt",
+    "written",
+    "no_special_tokens",
+    "versus_prompt",
+    "words_a",
+    "words_b",
+    "edit",
+    "change",
+    "mode",
 )
 AFTER = (
-    *("format", "versus_dtype", "versus_device", "versus_model", "versus_adapter"),
-    *(
-        "device",
-        "dtype",
-        "threads",
-        "memory",
-        "spill",
-        "trust_remote_code",
-        "allow_pickle",
-        "adapter",
-    ),
-    *("reward", "unverified"),
+    "format",
+    "versus_dtype",
+    "versus_device",
+    "versus_model",
+    "versus_adapter",
+    "device",
+    "dtype",
+    "threads",
+    "memory",
+    "spill",
+    "trust_remote_code",
+    "allow_pickle",
+    "adapter",
+    "reward",
+    "unverified",
 )
 """The options of `llmscope snapshot` that a figure may need, in the order used there: before and
 after those that lenses declare."""

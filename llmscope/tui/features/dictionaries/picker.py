@@ -55,7 +55,10 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
     return [
         *(
             Choice(
-                *(SHOW, one.name, f"{one.title} · {one.name}", f"{one.features} features"),
+                SHOW,
+                one.name,
+                f"{one.title} · {one.name}",
+                f"{one.features} features",
                 aside=(HERE if one == state.dictionary else "", ""),
             )
             for one in several
@@ -64,12 +67,10 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
         *(Choice(KNOWN, name, name, ADD) for name in known),
         *(
             Choice(
-                *(
-                    FOUND,
-                    other.name,
-                    other.name,
-                    f"{ADD}; {other.title}, {other.features} features",
-                ),
+                FOUND,
+                other.name,
+                other.name,
+                f"{ADD}; {other.title}, {other.features} features",
                 aside=(f"layer {other.reads.layer}", ""),
             )
             for other in others

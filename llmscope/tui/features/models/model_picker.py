@@ -229,10 +229,8 @@ class PickerScreen(LineScreen):
             if offer.spec == self._host.source.spec and self._host.state.info is not None:
                 about.insert(0, OPEN_NOW)
             row = Content.assemble(
-                *(
-                    name.truncate(room, ellipsis=True, pad=True),
-                    (f"{offer.amount:>{AMOUNT}}  ", text_styles.dim),
-                ),
+                name.truncate(room, ellipsis=True, pad=True),
+                (f"{offer.amount:>{AMOUNT}}  ", text_styles.dim),
                 (" · ".join(about), text_styles.dim),
             )
             yield Option(row.truncate(width, ellipsis=True))

@@ -14,42 +14,54 @@ LONGEST = 1_000_000
 TEXTS = ("--prompt", "--system", "--versus-prompt", "--words-a", "--words-b", "--answer")
 """Options with any text as value, written as one word `--option=text`."""
 VALUES = frozenset(
-    {
-        *("--lens", "--prompt-file", "--ids", "--written", "--context-file"),
-        *(
-            "--edit",
-            "--mode",
-            "--workspace",
-            "--keys",
-            "--format",
-            "--size",
-            "--scale",
-            "--look",
-            "--cmap",
-            "--font",
-            "--width",
-            "--theme",
-            "--color",
-            "--adapter",
-        ),
-        *("--reward", "--device", "--dtype", "--threads", "--memory", "--spill"),
-        *("--transcript", "--turn", "--line"),
-        *(
-            "--versus-model",
-            "--versus-adapter",
-            "--versus-dtype",
-            "--versus-device",
-            "--versus-revision",
-            "--layer-ids",
-        ),
-    }
+    [
+        "--lens",
+        "--prompt-file",
+        "--ids",
+        "--written",
+        "--context-file",
+        "--edit",
+        "--mode",
+        "--workspace",
+        "--keys",
+        "--format",
+        "--size",
+        "--scale",
+        "--look",
+        "--cmap",
+        "--font",
+        "--width",
+        "--theme",
+        "--color",
+        "--adapter",
+        "--reward",
+        "--device",
+        "--dtype",
+        "--threads",
+        "--memory",
+        "--spill",
+        "--transcript",
+        "--turn",
+        "--line",
+        "--versus-model",
+        "--versus-adapter",
+        "--versus-dtype",
+        "--versus-device",
+        "--versus-revision",
+        "--layer-ids",
+    ]
 )
 """Options whose value is the next word, besides those that lenses declare."""
 SWITCHES = frozenset(
-    {
-        *("--chat", "--no-special-tokens", "--change", "--ascii", "--no-ascii", "--unverified"),
+    [
+        "--chat",
+        "--no-special-tokens",
+        "--change",
+        "--ascii",
+        "--no-ascii",
+        "--unverified",
         "--rejected",
-    }
+    ]
 )
 TRUST = frozenset({"--trust-remote-code", "--allow-pickle"})
 """Options that are dropped, because the user who runs the command must decide on trust."""

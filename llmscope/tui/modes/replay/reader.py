@@ -121,7 +121,13 @@ def _recorded(path: Path, snapshot: Snapshot) -> Recorded:
     if not isinstance(edits, list) or not all(isinstance(edit, str) for edit in edits):
         raise ValueError("its edits are no list of text")
     return Recorded(
-        *(path, about, info, text, tokens, focus, figures),
+        path,
+        about,
+        info,
+        text,
+        tokens,
+        focus,
+        figures,
         tuple(map(parse, edits)),
         other,
     )

@@ -167,7 +167,9 @@ def _recorded(found: Report, figures: list[Figure]) -> Recorded:
     layers, heads = (_most(figures, name) + 1 for name in ("layer", "head"))
     name = found.model or "a batch"
     info = ModelInfo(
-        *(name, name, ""),
+        name,
+        name,
+        "",
         layers=max(layers, 1),
         heads=max(heads, 1),
         width=0,

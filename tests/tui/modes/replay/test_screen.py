@@ -10,9 +10,8 @@ from rich.cells import cell_len
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
-from llmscope.tui.actions.registry import BY_NAME, EVERY, REPLAY_ACTIONS
+from llmscope.tui.actions.registry import EVERY, REPLAY_ACTIONS
 from llmscope.tui.modes import mode
-from llmscope.tui.modes.read_only import WITHOUT_MODEL
 from llmscope.tui.modes.replay.reader import recorded
 from llmscope.tui.modes.replay.screen import replay_app
 from llmscope.tui.panes import pane_classes
@@ -278,7 +277,6 @@ def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
 def test_the_keys_of_a_replay_are_no_other_actions():
     places = [(action.menu, action.letter) for action in EVERY if action.menu]
     assert len(places) == len(set(places))
-    assert {*BY_NAME} >= WITHOUT_MODEL
     assert {action.name for action in REPLAY_ACTIONS} == mode.REPLAY_ACTIONS
 
 
