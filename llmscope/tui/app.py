@@ -708,10 +708,10 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))
             self.comparison.present(self)
-            shown = self.figures.shown("tokens")
-            if shown is not None:
-                prompt = shown.marked
-                tokens, here = prompt.in_editor(shown.tokens), self.state.focus.position
+            result = self.figures.shown("tokens")
+            if result is not None:
+                prompt = result.marked
+                tokens, here = prompt.in_editor(result.tokens), self.state.focus.position
                 self.editor.show_tokens(prompt.written, tokens, here)
             self._present_kl()
             self._present_strip()

@@ -500,10 +500,10 @@ class PaneGrid(Container):
 
         self._fold(state, figures)
         for key in self.on_screen:
-            pane, shown = self.panes[key], figures.shown(key)
+            pane, result = self.panes[key], figures.shown(key)
             stale = late and figures.stale(key)
             pane.dim, pane.awaits = dim and self._fades, runs
-            pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
+            pane.present(state, result, stale=stale, tokens=figures.shown(TOKENS.key))
 
     def landed(self, state: ViewState, figures: FigureStore, keys: Collection[str]) -> ViewState:
         """Return the view state that follows from the figures that the engine sent.
@@ -514,9 +514,9 @@ class PaneGrid(Container):
             keys: the panes whose figures came.
         """
         for key in self.requested:
-            shown = figures.shown(key)
-            if key in keys and shown is not None:
-                state = self.panes[key].landed(state, shown)
+            result = figures.shown(key)
+            if key in keys and result is not None:
+                state = self.panes[key].landed(state, result)
         return state
 
     def show_work(self, work: Working | None) -> None:
@@ -556,13 +556,13 @@ class PaneGrid(Container):
                 continue
             pane, is_detail = self.panes[key], key != self.workspace.spine
             place = (key, is_detail, state.adapter, state.focus.layer)
-            shown = figures.shown(key)
-            if shown is not None and not figures.stale(key):
-                figure = shown.figure
+            result = figures.shown(key)
+            if result is not None and not figures.stale(key):
+                figure = result.figure
                 refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
                 self._folds[place] = refused and self._folds.get(place, True)
                 if self._folds[place]:
-                    messages[key] = self._message_rows(pane, shown, state, place)
+                    messages[key] = self._message_rows(pane, result, state, place)
             elif key in self._messages:
                 messages[key] = self._messages[key]
             if pane.brief or (is_detail and self._folds.get(place, key in self._folded)):
@@ -583,14 +583,14 @@ class PaneGrid(Container):
         speakers: dict[str, str] = {}
         silent: dict[str, str] = {}
         for key in self.requested:
-            shown = figures.shown(key)
-            if shown is None or shown.figure.verdict.status != "refused":
+            result = figures.shown(key)
+            if result is None or result.figure.verdict.status != "refused":
                 continue
             if figures.stale(key):  # as it was, until it is known
                 if key in self._silent:
                     silent[key] = self._silent[key]
                 continue
-            message = shown.figure.missing or self.panes[key].message(shown, state)
+            message = result.figure.missing or self.panes[key].message(result, state)
             if message in speakers:
                 silent[key] = speakers[message]
             elif message:
@@ -598,13 +598,13 @@ class PaneGrid(Container):
         return {key: speaker for key, speaker in silent.items() if speaker not in silent}
 
     def _message_rows(
-        self, pane: FigurePane, shown: Shown, state: ViewState, place: tuple[object, ...]
+        self, pane: FigurePane, result: Shown, state: ViewState, place: tuple[object, ...]
     ) -> int:
         """Return the rows of the tallest message so far at a place and the pane's width."""
         area = self.areas.get(pane.key)
         is_spine = pane.key == self.workspace.spine
         width = area.width if is_spine and area is not None else self._width
-        rows = pane.message_rows(shown, state, width)
+        rows = pane.message_rows(result, state, width)
         self._tallest[place, width] = max(rows, self._tallest.get((place, width), 0))
         return self._tallest[place, width]
 

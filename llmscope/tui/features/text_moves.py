@@ -142,9 +142,9 @@ def strongest(host: Host) -> None:
     if not shows_strip(host):
         host.look_at(replace(state, strip=True))
     want = strip_want(host.state)
-    shown = host.figures.shown(want.key)
-    current = shown is not None and shown.want == want and shown.of(state)
-    values = measured(shown.figure, measure) if shown is not None and current else None
+    result = host.figures.shown(want.key)
+    current = result is not None and result.want == want and result.of(state)
+    values = measured(result.figure, measure) if result is not None and current else None
     special = [token.special for token in state.tokens]
     here = state.focus.position
     place = None if values is None else next_strongest(values, special, measure.unit, here)

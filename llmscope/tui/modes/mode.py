@@ -116,13 +116,13 @@ class LiveMode:
         return {key: LETTERS.get(key) or next(free) for key in panes}
 
     def commands(
-        self, source: ModelSource, shown: Shown, state: ViewState
+        self, source: ModelSource, result: Shown, state: ViewState
     ) -> list[tuple[str, str, str]]:
         """Return commands that reproduce a figure: (key, label, text); empty texts are left out."""
         from llmscope.tui.features.copy.repro_command import command, view
         from llmscope.tui.features.copy.repro_script import Surroundings, script
 
-        made = view(source, shown, state)
+        made = view(source, result, state)
         if made is None:
             return []
         return [
@@ -141,9 +141,9 @@ class LiveMode:
         return command(state_of(host)) if host.source.named else ""
 
     def figure_metadata(
-        self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
+        self, source: ModelSource, result: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
         """Return a function that returns the metadata of a saved figure, given its provenance."""
         from llmscope.tui.features.save.provenance import about
 
-        return partial(about, source, shown, state, suffix)
+        return partial(about, source, result, state, suffix)

@@ -127,7 +127,7 @@ class Replay(LiveMode):
         return letters({PROMPT: "prompt", **{key: pane.called for key, pane in panes.items()}})
 
     def commands(
-        self, source: ModelSource, shown: Shown, state: ViewState
+        self, source: ModelSource, result: Shown, state: ViewState
     ) -> list[tuple[str, str, str]]:
         """Return the command that wrote the file."""
         return [("c", "the command that wrote the file", self.command or "")]
@@ -137,7 +137,7 @@ class Replay(LiveMode):
         return ""
 
     def figure_metadata(
-        self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
+        self, source: ModelSource, result: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
         """Return a function that returns the file's own metadata."""
         return lambda _: dict(self.about)

@@ -74,13 +74,13 @@ Language Models with Attention Sinks"."""
             focus = replace(focus, position=state.requested_position)
         return Want(self.key, "attention", focus)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title; for one query, with its token."""
-        axes = shown.figure.axes
+        axes = result.figure.axes
         if len(axes) < 3 or not len(axes[1]):
-            return super().heading(shown)
+            return super().heading(result)
         word = display_text(axes[1].labels[0], whitespace=True).replace(" · ", " ")
-        layer = shown.figure.extra["layer"]
+        layer = result.figure.extra["layer"]
         return f"Attention of ‹{word}› · layer {layer}, {len(axes[0])} heads"
 
     def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:

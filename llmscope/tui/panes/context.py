@@ -48,15 +48,15 @@ adapter."""
         """Return the want for the update for the last token."""
         return Want(self.key, "context", Focus(mode="last"))
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure without its caption, the residual stream's shift as an extra column."""
-        figure = _bare(shown.figure)
+        figure = _bare(result.figure)
         shift = figure.extra.get("stream_shift", ())
         if figure.axes and len(shift) == len(figure.axes[0]):
             matrix = replace(figure.axes[1], labels=(*figure.axes[1].labels, "stream"))
             values = np.column_stack([figure.values, shift]).astype(np.float32)
             figure = replace(figure, axes=(figure.axes[0], matrix), values=values)
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
 
 class ProofPane(FigurePane):
@@ -81,18 +81,18 @@ reads the context before this prompt, the taught model, and the base alone."""
         """Return the want of `ContextPane`: its figure, computed once for both, has the proof."""
         return Want(self.key, "context", Focus(mode="last"))
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title, which depends on whether a taught context is compared."""
-        runs = shown.figure.extra.get("runs", ())
+        runs = result.figure.extra.get("runs", ())
         carried = any(run == "taught" for run in runs)
         return "How far it carries" if carried else "Proof"
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the runs of the figure as a table."""
-        figure = shown.figure
+        figure = result.figure
         if figure.verdict.status != "refused":
             figure = proof(figure)
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
 
 class StepsPane(LensPane):
@@ -112,10 +112,10 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
         "tokens": "by token",
     }
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title, which says what a column is."""
-        token = shown.want.focus.mode == "tokens"
-        by = "token" if token else shown.figure.extra.get("part", "example")
+        token = result.want.focus.mode == "tokens"
+        by = "token" if token else result.figure.extra.get("part", "example")
         return f"Growth · what each {by} adds"
 
 
@@ -133,9 +133,9 @@ the target that {pin-target} pinned."""
     views = ("gain",)
     asks = ("target",)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the expected answer."""
-        answer = display_text(str(shown.figure.extra.get("answer", "")), whitespace=True)
+        answer = display_text(str(result.figure.extra.get("answer", "")), whitespace=True)
         return f"Gain · surprisal of ‹{answer}›" if answer else "Gain"
 
 

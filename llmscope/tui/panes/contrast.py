@@ -80,26 +80,26 @@ says that what differs comes later, the token cannot know of it: put the cue fir
     }
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title: what is compared, and whether the cue comes later."""
-        return heading(shown)
+        return heading(result)
 
-    def message(self, shown: Shown, state: ViewState) -> str:
+    def message(self, result: Shown, state: ViewState) -> str:
         """Return the text in place of a refused figure; empty where the list of pairs is shown."""
-        return "" if state.versus_prompt is None else super().message(shown, state)
+        return "" if state.versus_prompt is None else super().message(result, state)
 
-    def message_rows(self, shown: Shown, state: ViewState, width: int) -> int:
+    def message_rows(self, result: Shown, state: ViewState, width: int) -> int:
         """Return the rows of its message, or of the list of pairs and how to take one."""
         if state.versus_prompt is None:
             return len(self._pairs) + 1
-        return super().message_rows(shown, state, width)
+        return super().message_rows(result, state, width)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure with cosines rounded, so that streams equal up to rounding look equal."""
-        figure = shown.figure
+        figure = result.figure
         if figure.unit == "cosine":
             figure = replace(figure, values=figure.values.round(DIGITS))
-        painting = super().draw(replace(shown, figure=figure), focus, tokens)
+        painting = super().draw(replace(result, figure=figure), focus, tokens)
         alone = figure.axis("position") is not None and bool(np.isnan(figure.values).all(0).any())
         return noted(painting, BLANK, self.size.width, self._look) if alone else painting
 
@@ -170,9 +170,9 @@ Below are the tokens whose probability differs most after the one under the curs
     views: ClassVar[tuple[str, ...]] = ("kl",)
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title: what is compared, and whether the cue comes later."""
-        return heading(shown)
+        return heading(result)
 
 
 class WordPane(DivergencePane):
@@ -190,21 +190,21 @@ is more than one token counts by its first, and a notice says so."""
         "lens": "two lists of words, senses of the word",
     }
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the curves, with short names in a narrow pane."""
-        figure = shown.figure
+        figure = result.figure
         if figure.kind == "lines" and self.size.width < WIDE:
             first, *rest = figure.axes
             labels = tuple(SHORT.get(label, label) for label in first.labels)
             figure = replace(figure, axes=(replace(first, labels=labels), *rest))
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
 
-def heading(shown: Shown) -> str:
+def heading(result: Shown) -> str:
     """Return the title, with `UNSEEN` in it if the token comes before the difference."""
-    extra = shown.figure.extra
-    first, how = HEADINGS[shown.want.focus.mode]
-    place = extra.get("position", shown.want.focus.position)
-    token = shown.tokens[min(place, len(shown.tokens) - 1)]
+    extra = result.figure.extra
+    first, how = HEADINGS[result.want.focus.mode]
+    place = extra.get("position", result.want.focus.position)
+    token = result.tokens[min(place, len(result.tokens) - 1)]
     word = display_text(token.text, whitespace=True).replace(" · ", " ")
     return " · ".join([first or f"‹{word}›", *([UNSEEN] if extra.get("unseen") else []), how])

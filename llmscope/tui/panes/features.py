@@ -61,35 +61,35 @@ class FeaturePane(LensPane):
         return state.view_of(self.key, self.views) in self.slow_views
 
     def present(
-        self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, state: ViewState, result: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure; without a dictionary, how to give one."""
-        shown = None if shown is None else self._or_lacking(shown, state)
-        super().present(state, shown, stale=stale, tokens=tokens)
+        result = None if result is None else self._or_lacking(result, state)
+        super().present(state, result, stale=stale, tokens=tokens)
 
-    def message(self, shown: Shown, state: ViewState) -> str:
+    def message(self, result: Shown, state: ViewState) -> str:
         """Return the text in place of a refused figure; without a dictionary, how to give one."""
-        return super().message(self._or_lacking(shown, state), state)
+        return super().message(self._or_lacking(result, state), state)
 
-    def _or_lacking(self, shown: Shown, state: ViewState) -> Shown:
-        if not self.live or state.dictionaries or shown.saved:
-            return shown
-        return replace(shown, figure=Figure.lacking(self.lens, self.called, MISSING, ""))
+    def _or_lacking(self, result: Shown, state: ViewState) -> Shown:
+        if not self.live or state.dictionaries or result.saved:
+            return result
+        return replace(result, figure=Figure.lacking(self.lens, self.called, MISSING, ""))
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title without the fit, which comes and goes with it while one types."""
-        return super().heading(shown).partition(FIT)[0]
+        return super().heading(result).partition(FIT)[0]
 
-    def unfinished(self, shown: Shown) -> bool:
+    def unfinished(self, result: Shown) -> bool:
         """Return whether the predictions with the reconstruction spliced in are not there yet."""
-        extra = shown.figure.extra
+        extra = result.figure.extra
         return extra.get("progress") == (0, 1) and extra.get("kl", 0) is None
 
-    def status(self, shown: Shown) -> str:
+    def status(self, result: Shown) -> str:
         """Return the verdict; while it is being measured, that of the token before."""
-        figure = shown.figure
+        figure = result.figure
         measured, key = figure.verdict.status, tuple(map(figure.extra.get, ("dictionary", "place")))
-        if self.unfinished(shown):
+        if self.unfinished(result):
             return self._judged.get(key, measured)
         self._judged[key] = measured
         return measured
@@ -132,20 +132,20 @@ class FeaturePane(LensPane):
         index = None if edit is None or state.feature is not None else edit.index
         return state if index is None else state.choose_feature(index)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure with the chosen feature marked, and room for what is being measured."""
-        extra = dict(shown.figure.extra)
+        extra = dict(result.figure.extra)
         row = self.chosen_row(self._state)
         if row is not None:
             extra["chosen"] = row
-        extra["caption"] = self.caption(shown)
-        figure = replace(shown.figure, extra=extra)
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        extra["caption"] = self.caption(result)
+        figure = replace(result.figure, extra=extra)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
-    def caption(self, shown: Shown) -> tuple[str, ...]:
+    def caption(self, result: Shown) -> tuple[str, ...]:
         """Return the caption, with room for what is being measured."""
-        lines: tuple[str, ...] = tuple(shown.figure.extra.get("caption", ()))
-        if not self.unfinished(shown):
+        lines: tuple[str, ...] = tuple(result.figure.extra.get("caption", ()))
+        if not self.unfinished(result):
             return lines
         return tuple(
             f"{line} · {MEASURING}" if line.startswith(MEASURED) else line for line in lines
@@ -206,15 +206,15 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         """Return whether the view takes many passes; a search takes none."""
         return not state.query and super().sweeps(state)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the fit, which is measured for every figure."""
-        title, fit = super().heading(shown), shown.figure.extra.get("fvu")
+        title, fit = super().heading(result), result.figure.extra.get("fvu")
         return title if fit is None else f"{title}{FIT}{float(fit):.2f}"
 
-    def landed(self, state: ViewState, shown: Shown) -> ViewState:
+    def landed(self, state: ViewState, result: Shown) -> ViewState:
         """Return the view state without a chosen feature that is not listed at another token."""
-        extra = shown.figure.extra
-        there = shown.of(state) and extra.get("position") == state.focus.position
+        extra = result.figure.extra
+        there = result.of(state) and extra.get("position") == state.focus.position
         if not there or state.query or "ids" not in extra:
             return state
         return state.with_listed_features([int(one) for one in extra["ids"]])
@@ -227,12 +227,12 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         """Return the view state with one of the views, and no search."""
         return replace(super().show_view(state, index), query="")
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the list; below it, what the columns are."""
-        painting, extra = super().draw(shown, focus, tokens), shown.figure.extra
+        painting, extra = super().draw(result, focus, tokens), result.figure.extra
         if painting.legend is not None or "beside" not in extra:
             return painting
-        unit, target = shown.figure.unit, extra.get("target")
+        unit, target = result.figure.unit, extra.get("target")
         told = "direct" in extra and target is not None
         effect = f", effect on ‹{display_text(str(target), whitespace=True)}›" if told else ""
         words = f"{unit}{effect}, label, promoted tokens"
@@ -251,9 +251,9 @@ class OneFeaturePane(FeaturePane):
         index = None if state.feature is None else state.feature.index
         return replace(want, focus=FEATURE.set(want.focus, index))
 
-    def caption(self, shown: Shown) -> tuple[str, ...]:
+    def caption(self, result: Shown) -> tuple[str, ...]:
         """Return what the caption tells of the feature: the list tells how well all fit."""
-        lines = super().caption(shown)
+        lines = super().caption(result)
         fit = next((at for at, one in enumerate(lines) if one.startswith(MEASURED)), len(lines))
         return lines[:fit]
 
@@ -301,12 +301,12 @@ The feature is the one chosen in the list of features, or else the strongest on 
     views: ClassVar[tuple[str, ...]] = ("tokens",)
     asks: ClassVar[tuple[str, ...]] = ("layer", "position", "top_k")
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw as many tokens as fit, of those promoted and of those suppressed."""
-        figure = shown.figure
+        figure = result.figure
         room = self.size.height - len(
             caption_rows(
-                replace(figure, extra={"caption": self.caption(shown)}),
+                replace(figure, extra={"caption": self.caption(result)}),
                 self.size.width,
                 self.size.height,
                 styles_for(self._look),
@@ -317,7 +317,7 @@ The feature is the one chosen in the list of features, or else the strongest on 
             kept = [*range(room - room // 2), *range(count - room // 2, count)]
             labels = tuple(figure.axes[0].labels[at] for at in kept)
             figure = replace(figure, axes=(Axis("token", labels),), values=figure.values[kept])
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
 
 class FeatureFitPane(FeaturePane):

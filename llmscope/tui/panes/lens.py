@@ -214,13 +214,13 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
         }
         return None if part is None else places.get(part[0])
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the list with the chosen part marked."""
         at = self.chosen_row(self._state)
         if at is not None:
-            extra = {**shown.figure.extra, "chosen": at}
-            shown = replace(shown, figure=replace(shown.figure, extra=extra))
-        return super().draw(shown, focus, tokens)
+            extra = {**result.figure.extra, "chosen": at}
+            result = replace(result, figure=replace(result.figure, extra=extra))
+        return super().draw(result, focus, tokens)
 
 
 class AttributionHeadsPane(HeadsPane):
@@ -264,8 +264,8 @@ class NeuronPane(LensPane):
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the neuron that is shown."""
-        shown = self._shown
-        known = shown.figure.extra if shown is not None and shown.at(state) else {}
+        result = self._shown
+        known = result.figure.extra if result is not None and result.at(state) else {}
         return state.zero_neuron(known.get("neuron"))
 
 

@@ -65,20 +65,20 @@ token. The lower border prints what the ends of the colours stand for."""
         focus = TRANSLATOR.set(replace(focus, target=state.target), state.translator)
         return Want(self.key, view.lens, focus)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the name of the view."""
-        asked = (shown.want.lens, shown.want.focus.mode)
+        asked = (result.want.lens, result.want.focus.mode)
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
-        pool, title = self._pool(len(shown.tokens)), view.title
-        lens = shown.figure.extra.get("lens")
+        pool, title = self._pool(len(result.tokens)), view.title
+        lens = result.figure.extra.get("lens")
         name = "" if lens is None else f"{lens.capitalize()} lens"
         if view.mode == "top":
             title = name or title
-        if view.mode == "lenses" and "after" in shown.figure.extra:
-            title += f" at ‹{display_text(shown.figure.extra['after'], whitespace=True)}›"
-        if "target" in shown.figure.extra:
+        if view.mode == "lenses" and "after" in result.figure.extra:
+            title += f" at ‹{display_text(result.figure.extra['after'], whitespace=True)}›"
+        if "target" in result.figure.extra:
             title = (
-                f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
+                f"probability of ‹{display_text(result.figure.extra['target'], whitespace=True)}›"
             )
         through, pooled = name if name != title else "", f"max of {pool} tokens" if pool > 1 else ""
         return " · ".join(filter(None, ("Map", title, through, pooled)))
@@ -102,29 +102,29 @@ token. The lower border prints what the ends of the colours stand for."""
     def present(
         self,
         state: ViewState,
-        shown: Shown | None,
+        result: Shown | None,
         *,
         stale: bool,
         tokens: Shown | None = None,
     ) -> None:
         """Show a figure, and the surprisal of its tokens if `tokens` is of the same pass."""
-        fits = tokens is not None and shown is not None and tokens.same_pass(shown)
+        fits = tokens is not None and result is not None and tokens.same_pass(result)
         self._tokens = tokens if fits else None
-        super().present(state, shown, stale=stale)
+        super().present(state, result, stale=stale)
 
     def _inputs(self) -> tuple[object, ...]:
         tokens = None if self._tokens is None else id(self._tokens.figure)
         return (*super()._inputs(), tokens)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the map with its surprisal row to fit the pane."""
         from llmscope.draw.grid.pooling import pooled
 
         known = None if self._tokens is None else self._tokens.figure
-        pool = self._pool(len(shown.tokens))
+        pool = self._pool(len(result.tokens))
         if known is not None:
             known = pooled(known, pool)
-        return super().draw(replace(shown, figure=pooled(shown.figure, pool)), focus, known)
+        return super().draw(replace(result, figure=pooled(result.figure, pool)), focus, known)
 
     def _pool(self, count: int) -> int:
         return pool_for(count, self.size.width - GUTTER) if self._state.whole else 1

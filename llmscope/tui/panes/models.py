@@ -35,9 +35,9 @@ class ModelsPane(LensPane):
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "model-diff"
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return a short title, since the pane is narrow."""
-        return HEADINGS[shown.want.focus.mode]
+        return HEADINGS[result.want.focus.mode]
 
 
 class ModelsMapPane(ModelsPane):
@@ -101,10 +101,10 @@ The candidates for the next token, with their probability in A and in B."""
     views: ClassVar[tuple[str, ...]] = ("next",)
     asks: ClassVar[tuple[str, ...]] = ("position", "top_k")
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the token that the predictions are of."""
-        place = shown.figure.extra.get("position", -1)
-        token = shown.tokens[min(place, len(shown.tokens) - 1)]
+        place = result.figure.extra.get("position", -1)
+        token = result.tokens[min(place, len(result.tokens) - 1)]
         word = display_text(token.text, whitespace=True).replace(" · ", " ")
         return f"Next in both · after ‹{word}›"
 
@@ -138,11 +138,11 @@ it waits for a pause in typing."""
     view_words: ClassVar[Mapping[str, str]] = {"parts": "parts of both"}
     slow: ClassVar[bool] = True
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the map, with a name of the attention that is as short as the columns."""
-        figure = shown.figure
+        figure = result.figure
         if len(figure.axes) > 1:
             rows, parts = figure.axes
             labels = tuple(SHORT.get(label, label) for label in parts.labels)
             figure = replace(figure, axes=(rows, replace(parts, labels=labels)))
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)

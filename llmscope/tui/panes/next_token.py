@@ -111,15 +111,15 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
             if view != SLOPE_VIEW or state.translator is not None
         ]
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title: the token before the candidates, and the sampler settings."""
-        if shown.want.lens == "logit-lens":
-            return super().heading(shown)
-        after = str(shown.figure.extra.get("after", ""))
+        if result.want.lens == "logit-lens":
+            return super().heading(result)
+        after = str(result.figure.extra.get("after", ""))
         title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
         )
-        short = sampler_in_short(shown.want.focus)
+        short = sampler_in_short(result.want.focus)
         return f"{title} · {short}" if short else title
 
     @property

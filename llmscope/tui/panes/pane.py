@@ -165,23 +165,23 @@ class FigurePane(Widget, can_focus=True):
         """Return whether the figure of its view takes many forward passes."""
         return self.slow
 
-    def landed(self, state: ViewState, shown: Shown) -> ViewState:
+    def landed(self, state: ViewState, result: Shown) -> ViewState:
         """Return the view state that follows from a figure that the engine sent for the pane."""
         return state
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title without its verdict: what is shown, and for which place.
 
         The place is that of the figure, not of the cursor: while a newer figure is being computed,
         title and numbers still match.
         """
-        return mark_quoted(display_text(shown.figure.title)).replace("\n", " ")
+        return mark_quoted(display_text(result.figure.title)).replace("\n", " ")
 
-    def status(self, shown: Shown) -> str:
+    def status(self, result: Shown) -> str:
         """Return the verdict of a figure, for the title."""
-        return shown.figure.verdict.status
+        return result.figure.verdict.status
 
-    def unfinished(self, shown: Shown) -> bool:
+    def unfinished(self, result: Shown) -> bool:
         """Return whether the verdict may still change: all but that is known."""
         return False
 
@@ -299,34 +299,34 @@ class FigurePane(Widget, can_focus=True):
         """Return the view state after the wheel moved by `by`."""
         return self.step(state, by)
 
-    def message(self, shown: Shown, state: ViewState) -> str:
+    def message(self, result: Shown, state: ViewState) -> str:
         """Return the text that stands in place of a refused figure; empty for any other figure.
 
         For a figure that lacks something, it says how to give that.
         """
-        missing = shown.figure.missing
+        missing = result.figure.missing
         if missing:
             return self.filled(how_to_give(missing, state))
-        verdict = shown.figure.verdict
+        verdict = result.figure.verdict
         return verdict.reason if verdict.status == "refused" else ""
 
-    def message_rows(self, shown: Shown, state: ViewState, width: int) -> int:
+    def message_rows(self, result: Shown, state: ViewState, width: int) -> int:
         """Return the rows of content of its message if it is `width` columns wide."""
         from llmscope.draw.painters.message import message_lines
 
         inside = max(1, width - self.gutter.width)
-        return len(message_lines(self.message(shown, state), inside, ascii=self._look.ascii))
+        return len(message_lines(self.message(result, state), inside, ascii=self._look.ascii))
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure to fit the pane; a refused one as its message."""
         from llmscope.draw import paint
 
-        message = self.message(shown, self._state)
+        message = self.message(result, self._state)
         if message:
-            shown = replace(shown, figure=Figure.refused(shown.figure.lens, "", message))
+            result = replace(result, figure=Figure.refused(result.figure.lens, "", message))
         width, height = self.size
         stale = self._stale and self.dim
-        return paint(shown.figure, width, height, self._look, focus, tokens=tokens, stale=stale)
+        return paint(result.figure, width, height, self._look, focus, tokens=tokens, stale=stale)
 
     @property
     def shown(self) -> Shown | None:
@@ -346,17 +346,17 @@ class FigurePane(Widget, can_focus=True):
         return self._stale
 
     def present(
-        self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, state: ViewState, result: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure with the cursor of a view state.
 
         Args:
             state: the view state.
-            shown: the figure; None shows an empty pane.
+            result: the figure; None shows an empty pane.
             stale: whether the figure is out of date.
             tokens: the figure of the tokens, for panes that draw their surprisal.
         """
-        self._state, self._shown, self._stale = state, shown, stale
+        self._state, self._shown, self._stale = state, result, stale
         self._repaint()
 
     def show_work(self, work: Working | None) -> None:
@@ -400,11 +400,11 @@ class FigurePane(Widget, can_focus=True):
 
     def _picture(self) -> Painting:
         """Draw the content of the pane."""
-        shown = self._shown
-        if shown is None:
+        result = self._shown
+        if result is None:
             return BLANK if self._work is None else self._progress(self._work)
-        focus, last = self._state.focus, len(shown.tokens) - 1
-        return self.draw(shown, replace(focus, position=min(focus.position, last)))
+        focus, last = self._state.focus, len(result.tokens) - 1
+        return self.draw(result, replace(focus, position=min(focus.position, last)))
 
     def _progress(self, work: Working) -> Painting:
         """Draw how far the work is, in the middle of an empty pane."""
@@ -421,30 +421,30 @@ class FigurePane(Widget, can_focus=True):
 
     def _heading(self) -> Content:
         """Return the complete title, with remarks and verdict."""
-        shown = self._shown
-        if shown is None:
+        result = self._shown
+        if result is None:
             return Content(self.called)
-        status, styles = self.status(shown), text_styles(self._look.theme)
-        if shown.figure.missing:
-            needs = f"needs {article(shown.figure.missing)}"
+        status, styles = self.status(result), text_styles(self._look.theme)
+        if result.figure.missing:
+            needs = f"needs {article(result.figure.missing)}"
             return Content.assemble(self.called.capitalize(), (f" · {needs}", styles.dim))
-        first, *rest = self.heading(shown).split(" · ")
+        first, *rest = self.heading(result).split(" · ")
         # Remarks come before the other parts, since a long title loses its last parts.
-        changed = CHANGE if shown.request.edits else APART
-        change = changed if shown.want.focus.change and shown.request.of_two else ""
-        adapter = shown.request.adapter
+        changed = CHANGE if result.request.edits else APART
+        change = changed if result.want.focus.change and result.request.of_two else ""
+        adapter = result.request.adapter
         on = "" if adapter is None else f"+ {one_line(adapter)}"
-        remarks = (change, on, self._bar(shown.figure), self._painting.remark)
+        remarks = (change, on, self._bar(result.figure), self._painting.remark)
         said = " · ".join(
             [first, *filter(None, remarks), *(part for part in rest if part != change)]
         )
-        if shown.saved:
+        if result.saved:
             return Content("".join(fitting_title(said, SAVED, self.size.width)))
         if self._stale and not self.awaits:  # the newer figure was refused, or its work stopped
             heading, word = fitting_title(said, OUT_OF_DATE, self.size.width)
             return Content.assemble(heading, (word, styles.dim))
         heading, word = fitting_title(said, status, self.size.width)
-        known = styles.dim if self.unfinished(shown) else styles.verdict(status)
+        known = styles.dim if self.unfinished(result) else styles.verdict(status)
         return Content.assemble(heading, (word, known))
 
     def _bar(self, figure: Figure) -> str:
@@ -455,8 +455,8 @@ class FigurePane(Widget, can_focus=True):
         return f"{bar(work.done, work.total)} {work.done}/{work.total}"
 
     def _title(self) -> None:
-        title, shown = self._heading(), self._shown
-        unfinished = shown is not None and self.unfinished(shown)
+        title, result = self._heading(), self._shown
+        unfinished = result is not None and self.unfinished(result)
         # Once the newer figure was refused, or its work stopped, nothing comes any more.
         if self.awaits if self._stale else unfinished:
             title = Content.assemble(title, " …")
@@ -502,10 +502,10 @@ class FigurePane(Widget, can_focus=True):
         Args:
             hit: indices by axis name; for a missing axis, the cursor's place counts.
         """
-        shown, focus = self._shown, self._state.focus
-        if shown is None or not shown.figure.axes or not shown.figure.values.size:
+        result, focus = self._shown, self._state.focus
+        if result is None or not result.figure.axes or not result.figure.values.size:
             return ""
-        figure = shown.figure
+        figure = result.figure
         places: list[int] = []
         words: list[str] = []
         for axis in figure.axes:

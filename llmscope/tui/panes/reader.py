@@ -49,24 +49,24 @@ turns of a chat."""
         """Return the want for the figure that holds the measure."""
         return measure_want(self.key, state)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title: what colours the text."""
-        measure, extra = measure_of(self._state), shown.figure.extra
+        measure, extra = measure_of(self._state), result.figure.extra
         parts = ["Text", measure.title]
-        if shown.figure.lens == "attention" and shown.figure.axes:
-            word = display_text(shown.figure.axes[0].labels[0], whitespace=True)
+        if result.figure.lens == "attention" and result.figure.axes:
+            word = display_text(result.figure.axes[0].labels[0], whitespace=True)
             head = extra.get("head")
             where = f"layer {extra['layer']}" + ("" if head is None else f" head {head}")
             parts = ["Text", f"attention of ‹{word.replace(' · ', ' ')}›", where]
         return " · ".join(parts)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the lines around the cursor."""
         measure = measure_of(self._state)
-        values = measured(shown.figure, measure)
-        if values is not None and len(values) != len(shown.tokens):
+        values = measured(result.figure, measure)
+        if values is not None and len(values) != len(result.tokens):
             values = None
-        return self._paint(shown.tokens, values, measure.unit, focus.position)
+        return self._paint(result.tokens, values, measure.unit, focus.position)
 
     def _picture(self) -> Painting:
         if self._shown is None and self._state.tokens:  # the text is known before its numbers
@@ -110,11 +110,11 @@ turns of a chat."""
 
     def value_at(self, hit: Mapping[str, int]) -> str:
         """Return the number of the token under the mouse in words; empty without one."""
-        shown, place = self._shown, hit.get("position")
-        values = None if shown is None else measured(shown.figure, measure_of(self._state))
-        if shown is None or place is None or values is None or not place < len(values):
+        result, place = self._shown, hit.get("position")
+        values = None if result is None else measured(result.figure, measure_of(self._state))
+        if result is None or place is None or values is None or not place < len(values):
             return ""
         measure = measure_of(self._state)
         unit = "" if measure.unit == "probability" else f" {measure.unit}"
-        word = display_text(shown.tokens[place].text, whitespace=True)
+        word = display_text(result.tokens[place].text, whitespace=True)
         return f"‹{word}› at {place:,}: {measure.title} {float(values[place]):.4g}{unit}"

@@ -43,13 +43,13 @@ class _RowsPane(LensPane):
         """Return the view state with the cursor on the token of a row."""
         return state.move_to(position=self.listed(state)[row])
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the rows with that of the cursor marked."""
-        places = self.places(shown.figure)
+        places = self.places(result.figure)
         if places:
-            extra = {**shown.figure.extra, "here": row_at(places, focus.position)}
-            shown = replace(shown, figure=replace(shown.figure, extra=extra))
-        return super().draw(shown, focus, tokens)
+            extra = {**result.figure.extra, "here": row_at(places, focus.position)}
+            result = replace(result, figure=replace(result.figure, extra=extra))
+        return super().draw(result, focus, tokens)
 
 
 def row_at(places: Sequence[int], position: int) -> int:

@@ -95,7 +95,7 @@ Left and right move by tokens."""
         none = state.info is None or state.info.reward is None
         return [at for at, mode in enumerate(self.views) if mode != "score" or not none]
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return a short title, since the pane is narrow."""
-        mode = shown.want.focus.mode.removesuffix("-all")
-        return (OF_ANSWER if shown.figure.extra.get("left_out") else HEADINGS)[mode]
+        mode = result.want.focus.mode.removesuffix("-all")
+        return (OF_ANSWER if result.figure.extra.get("left_out") else HEADINGS)[mode]

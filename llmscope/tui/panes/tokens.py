@@ -34,6 +34,6 @@ Up and down move by tokens. A number that is not there yet is a dash."""
         """Return the want for all tokens, the same figure that the map needs."""
         return TOKENS
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the number of tokens."""
-        return f"Tokens · {len(shown.tokens)}"
+        return f"Tokens · {len(result.tokens)}"

@@ -68,18 +68,18 @@ vocabulary stand in the order of their numbers, the largest first."""
 
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Show another weight that the step reads; after the last one, the step's output again."""
-        shown = self.values_shown()
-        if shown is None:
+        result = self.values_shown()
+        if result is None:
             return self._beginning(state)
-        weights = shown.figure.extra["weights"]
+        weights = result.figure.extra["weights"]
         return state.with_next_weight(len(weights), by) if weights else None
 
     def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
         """Move the cursor to the number that was clicked."""
-        shown = self.values_shown()
-        if shown is None:
+        result = self.values_shown()
+        if result is None:
             return state
-        rows, columns = shown.figure.axes
+        rows, columns = result.figure.axes
         named = "row" in hit or "column" in hit
         row = hit.get("row" if named else rows.name)
         column = hit.get("column" if named else columns.name)
@@ -87,13 +87,13 @@ vocabulary stand in the order of their numbers, the largest first."""
             return state
         if not named and (rows.name, columns.name) == ("query", "key"):  # token positions
             row, column = row - rows.start, column - columns.start
-        return state.at_cell(cell_at(shown.figure, row, column))
+        return state.at_cell(cell_at(result.figure, row, column))
 
     def _walked(self, state: ViewState, down: int = 0, across: int = 0) -> ViewState:
-        shown = self.values_shown()
-        if shown is None:
+        result = self.values_shown()
+        if result is None:
             return self._beginning(state)
-        extra = shown.figure.extra
+        extra = result.figure.extra
         row, column = state.focus.cell or extra["cell"]["at"]
         rows, columns = extra["plane"]
         row = max(0, min(row + down, rows - 1))
@@ -106,19 +106,19 @@ vocabulary stand in the order of their numbers, the largest first."""
 
     def _beginning(self, state: ViewState) -> ViewState:
         """Return to the output of the step if the layer has no such cell or weight."""
-        shown = self._shown
-        if shown is None or shown.figure.verdict.status != "refused":
+        result = self._shown
+        if result is None or result.figure.verdict.status != "refused":
             return state
         return replace(state, focus=replace(state.focus, weight=None, cell=None))
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the numbers, and below them the text about one if `SaidPane` is not on screen."""
-        extra = {**shown.figure.extra, "caption": ()}
-        plain = replace(shown, figure=replace(shown.figure, extra=extra))
+        extra = {**result.figure.extra, "caption": ()}
+        plain = replace(result, figure=replace(result.figure, extra=extra))
         if "seen" not in extra or not (self.among or focus.cell is not None):
             return super().draw(plain, replace(focus, cell=None))
         focus = replace(focus, cell=focus.cell or tuple(extra["cell"]["at"]))
-        said = () if self.said_beside else self._said(shown.figure)
+        said = () if self.said_beside else self._said(result.figure)
         if not said:
             return super().draw(plain, focus)
         from llmscope.draw import paint

@@ -51,27 +51,27 @@ class WalkPane(LensPane):
     def values_shown(self) -> Shown | None:
         """Return the figure of the step's numbers; None if it is not for the cursor's place."""
         host = cast("Host", self.app)
-        shown = host.figures.shown(VALUES)
-        if shown is None or "seen" not in shown.figure.extra or not shown.at(self._state):
+        result = host.figures.shown(VALUES)
+        if result is None or "seen" not in result.figure.extra or not result.at(self._state):
             return None
-        asked, focus = shown.want.focus, self._state.focus
+        asked, focus = result.want.focus, self._state.focus
         here = (focus.layer, self._state.step, focus.weight)
-        return shown if (asked.layer, asked.step or 0, asked.weight) == here else None
+        return result if (asked.layer, asked.step or 0, asked.weight) == here else None
 
     def _inputs(self) -> tuple[object, ...]:
-        shown = self.values_shown()
-        cell = None if shown is None else id(shown.figure)
+        result = self.values_shown()
+        cell = None if result is None else id(result.figure)
         return (*super()._inputs(), self.among, self.said_beside, cell)
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the figure's title; the pane's name if the figure is refused."""
-        refused = shown.figure.verdict.status == "refused"
-        return self.called.capitalize() if refused else super().heading(shown)
+        refused = result.figure.verdict.status == "refused"
+        return self.called.capitalize() if refused else super().heading(result)
 
-    def message(self, shown: Shown, state: ViewState) -> str:
+    def message(self, result: Shown, state: ViewState) -> str:
         """Return the text in place of a refused figure; for edits, how to switch them off."""
-        said = super().message(shown, state)
-        return self.filled(EDITED) if said and shown.request.edits else said
+        said = super().message(result, state)
+        return self.filled(EDITED) if said and result.request.edits else said
 
 
 class WalkthroughPane(WalkPane):
@@ -112,13 +112,13 @@ A step with × could not be verified against the model: the pane in words says w
         """The data of each step; empty if there is no table."""
         return () if self._shown is None else self._shown.figure.extra.get("steps", ())
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the table, with the selected step marked and visible."""
-        figure = shown.figure
+        figure = result.figure
         if self.size.height < ROOMY:
             figure = replace(figure, extra={**figure.extra, "caption": ()})
         focus = replace(focus, step=self._chosen())
-        return super().draw(replace(shown, figure=figure), focus, tokens)
+        return super().draw(replace(result, figure=figure), focus, tokens)
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` steps; after the last step of a layer, go on in the next layer."""
@@ -132,12 +132,12 @@ A step with × could not be verified against the model: the pane in words says w
             by: 1 or -1.
             opens: whether to open the layers that a row sums up, instead of selecting that row.
         """
-        shown, steps, at = self._shown, self.steps, self._chosen()
+        result, steps, at = self._shown, self.steps, self._chosen()
         rows = (
-            [] if shown is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
+            [] if result is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
         )
         # While another layer is being computed, the steps on screen are not its steps.
-        known = shown is not None and shown.figure.extra.get("layer") == state.focus.layer
+        known = result is not None and result.figure.extra.get("layer") == state.focus.layer
         if rows and known and state.info is not None:
             first, last, layer = rows[0], rows[-1], state.focus.layer
             self._insides[layer] = (first, last + 1)
@@ -173,10 +173,10 @@ A step with × could not be verified against the model: the pane in words says w
 
     def walk_to(self, state: ViewState, step: int) -> ViewState:
         """Select a step; an index beyond the ends selects the nearest one."""
-        shown, steps = self._shown, self.steps
-        if shown is None or not steps:
+        result, steps = self._shown, self.steps
+        if result is None or not steps:
             return state
-        layer = shown.figure.extra["layer"]
+        layer = result.figure.extra["layer"]
         rows = [at for at, one in enumerate(steps) if one["layer"] == layer]
         # While another layer is being computed, the steps on screen are not its steps.
         known = bool(rows) and layer == state.focus.layer
@@ -199,20 +199,20 @@ out, the weights that it reads, how closely llmscope's own numbers agree with th
 first numbers at the cursor. While the keys are in the pane of the numbers, it tells of the number \
 under the cursor first. Up and down choose another step, {step-from} goes to what it is made of."""
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title with the number of the step."""
         last = len(self.steps) - 1
-        return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(shown)
+        return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(result)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the cell, then the step's sentence, formula, shapes, weights and inputs."""
         if not self.steps:
-            return super().draw(shown, focus, tokens)
+            return super().draw(result, focus, tokens)
         style_set = styles_for(self._look)
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
         at = self._chosen()
         last = self.steps[at]
         more = self.filled(ENDING) if last.get("writes") and not last["full"] else ""
-        painting = paint_step(shown.figure, at, *self.size, style_set, cell=cell, more=more)
+        painting = paint_step(result.figure, at, *self.size, style_set, cell=cell, more=more)
         return faded(painting, self._look) if self._stale and self.dim else painting

@@ -55,11 +55,11 @@ def save_figures(host: Host) -> None:
     panes: dict[str, Any] = {}
     left = LARGEST
     for key in keys:
-        shown = figures.shown(key)
-        if shown is None or shown.saved or figures.stale(key) or not shown.of(host.state):
+        result = figures.shown(key)
+        if result is None or result.saved or figures.stale(key) or not result.of(host.state):
             continue
         with suppress(TypeError):  # a lens of another package may return anything
-            pane = {"want": _plain(shown.want), "figure": _plain(shown.figure)}
+            pane = {"want": _plain(result.want), "figure": _plain(result.figure)}
             left -= (size := len(encode(pane)))
             if left < 0:
                 left += size

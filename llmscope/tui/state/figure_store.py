@@ -200,22 +200,22 @@ class FigureStore:
         """Return the figure that a pane shows, current or stale; None if it has none yet."""
         return self._shown.get(key)
 
-    def tokens_of(self, shown: Shown) -> Figure | None:
+    def tokens_of(self, result: Shown) -> Figure | None:
         """Return the tokens figure of the same pass; None while the one kept is of another pass."""
         tokens = self._shown.get("tokens")
-        return tokens.figure if tokens is not None and tokens.same_pass(shown) else None
+        return tokens.figure if tokens is not None and tokens.same_pass(result) else None
 
     def stale(self, key: str) -> bool:
         """Return whether a pane shows something other than what was requested last."""
-        shown, last = self._shown.get(key), self._last
-        if shown is None or last is None:
-            return shown is not None and self._overtaken
-        if shown.saved:
+        result, last = self._shown.get(key), self._last
+        if result is None or last is None:
+            return result is not None and self._overtaken
+        if result.saved:
             return True
-        asked, now = shown.request, last
+        asked, now = result.request, last
         if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
             return True
-        return next((want != shown.want for want in last.wants if want.key == key), False)
+        return next((want != result.want for want in last.wants if want.key == key), False)
 
     @property
     def newest(self) -> int:

@@ -44,8 +44,8 @@ class Offered:
         """Return what a view state offers; None before its model is known."""
         if state.info is None:
             return None
-        shown = figures.shown("next-token")
-        labels = () if shown is None or not shown.figure.axes else shown.figure.axes[0].labels
+        result = figures.shown("next-token")
+        labels = () if result is None or not result.figure.axes else result.figure.axes[0].labels
         candidates = labels[1:2] + labels[:1] + labels[2:]
         prompt = tuple(token.text for token in state.tokens if not token.special)
         tokens = (text for text in (*candidates, *prompt) if can_quote(text))

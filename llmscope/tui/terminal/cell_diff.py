@@ -117,10 +117,10 @@ class TerminalCells:
             if limit is not None and length >= limit:
                 break
             self._dirty.remove(y)
-            wanted, shown = self._wanted[y], self._shown[y]
-            if wanted != shown:
-                sent = "".join(_row(y, wanted, shown))
-                if moves := moved(y, wanted, shown):
+            wanted, result = self._wanted[y], self._shown[y]
+            if wanted != result:
+                sent = "".join(_row(y, wanted, result))
+                if moves := moved(y, wanted, result):
                     sent = min(sent, moves[0] + "".join(_row(y, wanted, moves[1])), key=len)
                 self._shown[y] = wanted.copy()
                 out.append(sent)

@@ -44,30 +44,30 @@ def copies(host: Host) -> list[Copy]:
         Copy("y", "the line in words", host.status.text),
         Copy("e", "the edits, a line each", edits),
     ]
-    shown = host.figures.shown(pane.key)
-    if shown is not None and state.token is not None:
+    result = host.figures.shown(pane.key)
+    if result is not None and state.token is not None:
         size = (pane.outer_size.width, pane.outer_size.height)
         figure = picture(
-            shown,
+            result,
             state,
             "txt",
             size=size,
             look=host.look,
-            tokens=host.figures.tokens_of(shown),
+            tokens=host.figures.tokens_of(result),
         )
         found += [
             Copy("f", "the figure as text", str(figure)),
-            Copy("n", "the number at the cursor", _number(shown, state)),
+            Copy("n", "the number at the cursor", _number(result, state)),
         ]
-        found += [Copy(*command) for command in host.mode.commands(host.source, shown, state)]
+        found += [Copy(*command) for command in host.mode.commands(host.source, result, state)]
     found.append(Copy("c", "the command that opens this screen", host.mode.opening_command(host)))
     return [copy for copy in found if copy.text]
 
 
-def _number(shown: Shown, state: ViewState) -> str:
+def _number(result: Shown, state: ViewState) -> str:
     """Return the number at the cursor; empty while the pane still shows another place."""
     try:
-        return (number(shown.figure, state) or "") if shown.at(state) else ""
+        return (number(result.figure, state) or "") if result.at(state) else ""
     except (KeyError, IndexError, TypeError, ValueError):  # an incomplete figure of a replayed file
         return ""
 

@@ -214,25 +214,25 @@ class View:
         return self.focus.get("translator") != self.translator
 
 
-def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
+def view(source: ModelSource, result: Shown, state: ViewState) -> View | None:
     """Return the inputs of a figure on screen.
 
     None if its model cannot be named, or if the figure only says that there is no prompt B.
     """
     from llmscope.lenses import lens
 
-    chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
+    chosen, request, want = lens(result.want.lens), result.request, result.want.focus
     adapters = None if state.info is None else source.adapters_for(state.info, request.adapter)
     if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
     if request.two_models and source.versus is None:  # one that a program gave the scope
         return None
-    uses, written, focus = chosen.uses_in(want.mode), request.written, _focus(shown, state)
+    uses, written, focus = chosen.uses_in(want.mode), request.written, _focus(result, state)
     # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
     reads = "words" in uses and want.mode == "lens"
     layer, position = (getattr(focus if name in uses else state.focus, name) for name in PLACE[:2])
-    cursor = {"layer": layer, "position": _place(shown, position)}
+    cursor = {"layer": layer, "position": _place(result, position)}
     places = uses | chosen.marked_in(want.mode)
     return View(
         source,
@@ -245,11 +245,11 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
         other=request.versus_prompt if request.patches or contrasts else None,
         patches=request.patches,
         contrasts=contrasts and request.versus_prompt is not None,
-        lens=shown.want.lens,
+        lens=result.want.lens,
         words=request.words if reads else None,
         focus={
             **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
-            **_part(shown, chosen, focus),
+            **_part(result, chosen, focus),
         },
         cursor={name: place for name, place in cursor.items() if name in places},
         translator=request.translator if request.learned else None,
@@ -315,19 +315,19 @@ def flag(name: str, value: Any) -> list[str]:
     return [f"{option}={value}"] if name in TEXTS else [option, str(value)]
 
 
-def _focus(shown: Shown, state: ViewState) -> Focus:
+def _focus(result: Shown, state: ViewState) -> Focus:
     """Return the focus of a figure's request, as a script would write it."""
     from llmscope.record.context.split import tokens_before
 
-    focus, request = shown.want.focus, shown.request
+    focus, request = result.want.focus, result.request
     if focus.layer < 0 and state.info is not None:  # a negative layer counts from the end
         focus = replace(focus, layer=focus.layer + state.info.layers)
     if focus.step is None:  # the table holds all steps, and marks this one
         focus = replace(focus, step=state.step)
     if request.context is not None:
-        spans = [(token.start, token.end) for token in shown.tokens]
+        spans = [(token.start, token.end) for token in result.tokens]
         focus = replace(focus, context=tokens_before(spans, request.context))
-    position, change = _place(shown, focus.position), focus.change and request.of_two
+    position, change = _place(result, focus.position), focus.change and request.of_two
     return replace(focus, position=position, change=change)
 
 
@@ -343,17 +343,17 @@ def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _place(shown: Shown, position: int) -> int:
+def _place(result: Shown, position: int) -> int:
     """Return a position counted from the beginning of the prompt, clamped to it."""
-    count = max(len(shown.tokens), 1)
+    count = max(len(result.tokens), 1)
     return position % count if position < 0 else min(position, count - 1)
 
 
-def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
+def _part(result: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
     """Return the span or pool of a figure of a long prompt; empty if it covers all of it."""
     from llmscope.engine.engine import near
 
-    count, axes = len(shown.tokens), shown.figure.axes
+    count, axes = len(result.tokens), result.figure.axes
     along = next((axis for axis in axes if axis.name in ("position", "query")), None)
     if along is None or (along.start, along.step, len(along)) == (0, 1, count):
         return {}  # columns are left out only for their cost

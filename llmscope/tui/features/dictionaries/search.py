@@ -42,18 +42,18 @@ class FeatureSearch:
 
     def landed(self, host: Host) -> None:
         """Go to what was found, or tell why nothing was; the line then keeps what was typed."""
-        shown = host.figures.shown(PANE)
-        if not self.asked or shown is None or host.figures.stale(PANE):
+        result = host.figures.shown(PANE)
+        if not self.asked or result is None or host.figures.stale(PANE):
             return
         from llmscope.lenses.features.options import QUERY
 
-        if QUERY.of(shown.want.focus) != self.asked:
+        if QUERY.of(result.want.focus) != self.asked:
             return
         self.drop()
         from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
 
         line = host.screen if isinstance(host.screen, FindFeatureScreen) else None
-        figure = shown.figure
+        figure = result.figure
         if figure.verdict.status == "refused":
             said = display_text(figure.verdict.reason).replace("\n", " ")
             host.tell(said, "warning")

@@ -161,13 +161,13 @@ class EditScreen(LineScreen):
     def _show_effect(self) -> None:
         """Say how the prediction changed, and how long the stream is where the edit is made."""
         figures = self._host.figures
-        shown = figures.shown(NEXT)
-        if shown is None or figures.stale(NEXT) or not shown.figure.axes:
+        result = figures.shown(NEXT)
+        if result is None or figures.stale(NEXT) or not result.figure.axes:
             return
-        now = _first_candidate(shown)
-        if shown.request.edits == self._before.in_force:
+        now = _first_candidate(result)
+        if result.request.edits == self._before.in_force:
             self._likeliest = now
-        elif self._edit is not None and shown.of(self._host.state):
+        elif self._edit is not None and result.of(self._host.state):
             norm = self._norm(self._edit)
             before = f"{self._likeliest} → " if self._likeliest else ""  # typed before it was known
             parts = [f"next {before}{now}"]
@@ -186,14 +186,14 @@ class EditScreen(LineScreen):
 
     def _norm(self, edit: Edit) -> float:
         """Return the norm of the stream after the edit's layer at the cursor; 0 if unknown."""
-        shown, position = self._host.figures.shown(NORM), self._host.state.focus.position
-        if shown is None or not shown.figure.axes or edit.layer is None:
+        result, position = self._host.figures.shown(NORM), self._host.state.focus.position
+        if result is None or not result.figure.axes or edit.layer is None:
             return 0.0
-        labels, layers = shown.figure.axes[0].labels, self._host.state.info
+        labels, layers = result.figure.axes[0].labels, self._host.state.info
         layer = edit.layer + (layers.layers if layers is not None and edit.layer < 0 else 0)
-        if str(layer) not in labels or position >= shown.figure.values.shape[1]:
+        if str(layer) not in labels or position >= result.figure.values.shape[1]:
             return 0.0
-        return float(shown.figure.values[labels.index(str(layer)), position])
+        return float(result.figure.values[labels.index(str(layer)), position])
 
 
 def _first_candidate(candidates: Shown) -> str:

@@ -33,14 +33,14 @@ def ask(host: Host) -> None:
     """Open the save dialog for the focused pane."""
     if not host.may("save"):
         return
-    shown = host.figures.shown(host.grid.pane.key)
-    if shown is None or host.state.token is None:
+    result = host.figures.shown(host.grid.pane.key)
+    if result is None or host.state.token is None:
         host.tell("nothing to save yet", "warning")
         return
-    if shown.figure.extra.get(ELSEWHERE):
-        host.tell(f"nothing to save: {shown.figure.verdict.reason}", "warning")
+    if result.figure.extra.get(ELSEWHERE):
+        host.tell(f"nothing to save: {result.figure.verdict.reason}", "warning")
         return
-    host.push_screen(SaveScreen(host, shown))
+    host.push_screen(SaveScreen(host, result))
 
 
 class SaveScreen(FileLineScreen):
@@ -51,12 +51,12 @@ class SaveScreen(FileLineScreen):
     user types the name.
     """
 
-    def __init__(self, host: Host, shown: Shown) -> None:
+    def __init__(self, host: Host, result: Shown) -> None:
         self._host = host
-        self._shown = shown
+        self._shown = result
         self._state = host.state
         self._pane = host.grid.pane
-        self._tokens = host.figures.tokens_of(shown)
+        self._tokens = host.figures.tokens_of(result)
         self._paper = False
         self._known: Future[dict[str, Any]] | None = None
         stem = f"llmscope-{self._pane.key}-layer{max(0, self._state.focus.layer)}"

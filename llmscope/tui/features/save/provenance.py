@@ -39,7 +39,7 @@ def found_out(origin: Origin) -> Future[dict[str, Any]]:
 
 def about(
     source: ModelSource,
-    shown: Shown,
+    result: Shown,
     state: ViewState,
     format: str,  # noqa: A002
     provenance: dict[str, Any] | None,
@@ -54,31 +54,31 @@ def about(
 
     if state.info is None:
         return None
-    made = view(source, shown, state)
+    made = view(source, result, state)
     if provenance is not None:
         line = None if made is None else command(made, format)
         provenance = {**provenance, "command": line}
-    info = replace(state.info, adapter=shown.request.adapter)
+    info = replace(state.info, adapter=result.request.adapter)
     return about_dict(
-        info if shown.origin is None else shown.origin.info,
-        shown.text,
-        shown.tokens,
-        state.focus if made is None else _focus(made, shown, info),
-        _whatif(made, shown),
+        info if result.origin is None else result.origin.info,
+        result.text,
+        result.tokens,
+        state.focus if made is None else _focus(made, result, info),
+        _whatif(made, result),
         provenance,
     )
 
 
-def _focus(made: View, shown: Shown, info: ModelInfo) -> Focus:
+def _focus(made: View, result: Shown, info: ModelInfo) -> Focus:
     """Return the focus that the command requests, counted from 0; its default places are last."""
     from llmscope.lenses import focus_from
 
-    last = {"layer": info.layers - 1, "position": len(shown.tokens) - 1}
+    last = {"layer": info.layers - 1, "position": len(result.tokens) - 1}
     focus = focus_from({**last, **made.cursor, **made.focus})
-    if made.other is not None and shown.prompt_b is not None:
-        focus = replace(focus, versus_prompt=_ids(shown.prompt_b.tokens))
+    if made.other is not None and result.prompt_b is not None:
+        focus = replace(focus, versus_prompt=_ids(result.prompt_b.tokens))
     if made.words is not None:
-        one, other = shown.figure.extra.get("words_ids", ((), ()))
+        one, other = result.figure.extra.get("words_ids", ((), ()))
         focus = replace(focus, words=(tuple(map(int, one)), tuple(map(int, other))))
     return focus
 
@@ -87,10 +87,10 @@ def _ids(tokens: tuple[Token, ...]) -> tuple[int, ...]:
     return tuple(token.id for token in tokens)
 
 
-def _whatif(made: View | None, shown: Shown) -> EditsCaption:
+def _whatif(made: View | None, result: Shown) -> EditsCaption:
     from llmscope.export import EditsCaption
 
     if made is None:
-        other = shown.request.versus_prompt
-        return EditsCaption(shown.request.edits, other, other is not None)
+        other = result.request.versus_prompt
+        return EditsCaption(result.request.edits, other, other is not None)
     return EditsCaption(made.edits, made.other, made.other is not None)

@@ -145,8 +145,8 @@ def write(host: Host) -> None:
         return
     pane, state = table(host), host.state
     last = pane.steps[-1]
-    shown = pane.shown
-    fresh = shown is not None and shown.at(state) and shown.text == marked(host.text).text
+    result = pane.shown
+    fresh = result is not None and result.at(state) and result.text == marked(host.text).text
     if not fresh or "writes" not in last:
         host.tell("what comes next is not known yet", "warning")
     elif state.focus.position != len(state.tokens) - 1:

@@ -49,11 +49,11 @@ def source(host: Host) -> None:
 def sources(host: Host) -> list[StepSource]:
     """Return the inputs of the number under the cursor, or without a cursor, of the step."""
     pane, state = numbers(host), host.state
-    shown = pane.values_shown()
+    result = pane.values_shown()
     if state.focus.weight is not None:
         return []
-    if shown is not None and (pane.among or state.focus.cell is not None):
-        found = _of_number(host, shown.figure)
+    if result is not None and (pane.among or state.focus.cell is not None):
+        found = _of_number(host, result.figure)
         if found:
             return found
     steps = table(host).steps

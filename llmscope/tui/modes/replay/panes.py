@@ -49,12 +49,12 @@ class ReplayPane(FigurePane):
     _tokens_beside: Shown | None = None
 
     def present(
-        self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
+        self, state: ViewState, result: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure, with the figure of the tokens if the file has it."""
         refused = tokens is None or tokens.figure.verdict.status == "refused"
         self._tokens_beside = None if refused else tokens
-        super().present(state, shown, stale=stale, tokens=self._tokens_beside)
+        super().present(state, result, stale=stale, tokens=self._tokens_beside)
 
     @property
     def called(self) -> str:
@@ -81,18 +81,18 @@ class ReplayPane(FigurePane):
         here: dict[str, Any] = self.held.at(state.focus)
         return Want(self.key, self.held.figure.lens, replace(self.held.focus, **here))
 
-    def heading(self, shown: Shown) -> str:
+    def heading(self, result: Shown) -> str:
         """Return the title of the figure in the snapshot."""
         with suppress(Exception):  # as in `draw`
             if self.held.kind in DERIVED:
-                return super().heading(shown)
-        return _title(shown.figure)
+                return super().heading(result)
+        return _title(result.figure)
 
     def sweeps(self, state: ViewState) -> bool:
         """Return False: the figure is there."""
         return False
 
-    def landed(self, state: ViewState, shown: Shown) -> ViewState:
+    def landed(self, state: ViewState, result: Shown) -> ViewState:
         """Return the view state: a file changes no cursor."""
         return state
 
@@ -108,24 +108,24 @@ class ReplayPane(FigurePane):
         """Return None, because there is no pass to edit."""
         return None
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw as the live pane does; show a refused figure's own reason."""
-        if shown.figure.verdict.status == "refused":
-            return FigurePane.draw(self, shown, focus, tokens)
+        if result.figure.verdict.status == "refused":
+            return FigurePane.draw(self, result, focus, tokens)
         if not self.held.kind and self._tokens_beside is not None:  # for the rows around a map
             tokens = self._tokens_beside.figure
         try:
-            return super().draw(shown, focus, tokens)
+            return super().draw(result, focus, tokens)
         except Exception:  # an untrusted file may lack anything that drawing relies on
-            figure = Figure.refused(shown.figure.lens, shown.figure.title, UNDRAWN)
-            return FigurePane.draw(self, replace(shown, figure=figure), focus)
+            figure = Figure.refused(result.figure.lens, result.figure.title, UNDRAWN)
+            return FigurePane.draw(self, replace(result, figure=figure), focus)
 
     def _picture(self) -> Painting:
         return FigurePane._picture(self)
 
     def _heading(self) -> Content:
-        shown = self._shown
-        if shown is not None and shown.figure.extra.get(ELSEWHERE):
+        result = self._shown
+        if result is not None and result.figure.extra.get(ELSEWHERE):
             return Content(self.called[:1].upper() + self.called[1:])
         return FigurePane._heading(self)
 

@@ -84,10 +84,10 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
         return self._to_row(state, hit)
 
     def _to_row(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
-        shown = self._shown
-        if shown is None or not shown.figure.axes:
+        result = self._shown
+        if result is None or not result.figure.axes:
             return state
-        axis = shown.figure.axes[0]
+        axis = result.figure.axes[0]
         row = hit.get(axis.name)
         if row is None or row >= len(axis):
             return state
@@ -103,8 +103,8 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` rows of the figure."""
-        shown = self._shown
-        axis = shown.figure.axes[0] if shown is not None and shown.figure.axes else None
+        result = self._shown
+        axis = result.figure.axes[0] if result is not None and result.figure.axes else None
         if axis is None or axis.name == "position":
             return state.move(position=by)
         if axis.name == "layer":
@@ -126,12 +126,12 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
 
     def _columns(self) -> np.ndarray:
         """Return the numbers of the steps that are columns. [column]"""
-        shown = self._shown
-        if shown is None or not is_over_time(shown.figure):
+        result = self._shown
+        if result is None or not is_over_time(result.figure):
             return np.zeros(0, np.int64)
-        steps = shown.figure.extra.get("steps")
+        steps = result.figure.extra.get("steps")
         if steps is None:
-            labels = shown.figure.axes[-1].labels
+            labels = result.figure.axes[-1].labels
             return np.array([int(one) if one.isdecimal() else at for at, one in enumerate(labels)])
         return np.asarray(steps)
 
@@ -202,9 +202,9 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
             begin, end = number(first), _with_unit(last, unit)
         return f"largest jump {begin} → {end} between {steps}"
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+    def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw with the step on screen marked."""
-        return super().draw(shown, replace(focus, step=self._column(self._state)), tokens)
+        return super().draw(result, replace(focus, step=self._column(self._state)), tokens)
 
 
 def _with_unit(value: float, unit: str) -> str:

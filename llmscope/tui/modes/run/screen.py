@@ -206,7 +206,7 @@ class RunMode(Replay):
         host.ask()
         host.present()
 
-    def figure_metadata(self, source: Any, shown: Any, state: Any, suffix: str) -> Any:
+    def figure_metadata(self, source: Any, result: Any, state: Any, suffix: str) -> Any:
         """Return a function that returns the metadata of a figure saved at this step."""
         moment = state.moment
         view = self.playing.view
