@@ -183,9 +183,9 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         self.set_class(look.tier in ("16", "none"), "-few-colours")
         self.set_class(look.tier == "none", "-colourless")
         self.set_class(look.tier != "truecolor", "-no-tints")
-        made = textual_theme(look.theme)
-        self.register_theme(made)
-        self.theme = made.name
+        theme = textual_theme(look.theme)
+        self.register_theme(theme)
+        self.theme = theme.name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return the filters of the render options, which have read the environment already."""
@@ -508,8 +508,8 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
                 read.stop(self)
                 return True
         waits = self.models.pending is not None or self.chat.waiting or self.context.waiting
-        shown = self.requests.running or (self.work is not None and self.work.serial)
-        if waits or not shown:
+        is_visible = self.requests.running or (self.work is not None and self.work.serial)
+        if waits or not is_visible:
             return False
         from llmscope.engine.events import StopRequest
 
@@ -652,15 +652,15 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
 
         if shows_strip(self) and (want := strip_want(self.state)) not in wants:
             wants.insert(1, want)
-        found, written, before = self.generation.reading(self.text)
+        prompt, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
         moment = self.state.moment
         request = self.figures.ask(
-            found.text,
+            prompt.text,
             wants,
             adapter=self.state.adapter,
             templated=templated,
-            context=found.cut,
+            context=prompt.cut,
             edits=self.state.in_force,
             translator=self.state.lens_of_edits,
             features=self.state.features,
@@ -718,9 +718,9 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.changing_strength:
-                said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
-                said[1:1] = self.comparison.said(self.state) if said else ()
-                self.status.say(said)
+                clauses = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
+                clauses[1:1] = self.comparison.said(self.state) if clauses else ()
+                self.status.say(clauses)
         self._save_soon()
 
     def _save_soon(self) -> None:
@@ -752,16 +752,16 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         """Show the overview of the whole text, where it is long or the user wants it."""
         from llmscope.tui.widgets.overview_strip import shows_strip, strip_want
 
-        shown = shows_strip(self)
-        if self.strip.display != shown:
-            self.strip.display = shown
-        if not shown:
+        is_shown = shows_strip(self)
+        if self.strip.display != is_shown:
+            self.strip.display = is_shown
+        if not is_shown:
             return
         from llmscope.tui.state.token_measures import measure_of, measured
 
         measure, want = measure_of(self.state), strip_want(self.state)
-        kept = self.figures.shown(want.key)
-        figure = None if kept is None else kept.figure
+        result = self.figures.shown(want.key)
+        figure = None if result is None else result.figure
         if figure is not None and figure.verdict.status != "refused":
             # What is kept may be of the measure before: it is shown once its own has come.
             figure = None if measured(figure, measure) is None else figure
@@ -778,16 +778,16 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         state = self.state
         row = self.kl_row
         room = self.size.height >= LOWEST_WITH_TABS
-        shown = state.two_models and not self.mode.read_only and room
-        if row.display != shown:  # setting it lays the screen out again, also below a dialog
-            row.display = shown
-        if shown:
+        is_shown = state.two_models and not self.mode.read_only and room
+        if row.display != is_shown:  # setting it lays the screen out again, also below a dialog
+            row.display = is_shown
+        if is_shown:
             from llmscope.tui.state.figure_store import PROMPT_KL
             from llmscope.tui.widgets.kl_row import WITH_EDITS
 
-            kept = self.figures.shown(PROMPT_KL.key)
+            result = self.figures.shown(PROMPT_KL.key)
             note = "" if state.compares_models else WITH_EDITS
-            row.show(None if kept is None else kept.figure, state.focus.position, note=note)
+            row.show(None if result is None else result.figure, state.focus.position, note=note)
 
     def _present_work(self) -> None:
         """Show how far the running work is, in the header and in the panes that wait for it."""
@@ -808,11 +808,11 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             return ""
         from llmscope.tui.state.work import described
 
-        said, keys = "running" if self.work is None else described(self.work), ""
+        text, keys = "running" if self.work is None else described(self.work), ""
         # The check of a model cannot be stopped; a letter's pass is over before one can read it.
         if self.requests.dim if self.work is None else self.work.serial:
             keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
-        return f"{said} · {keys} stops" if keys else said
+        return f"{text} · {keys} stops" if keys else text
 
     def copy_to_clipboard(self, text: str) -> None:
         """Copy a text to the terminal's clipboard: by tmux where the terminal is a pane of it."""
@@ -899,16 +899,16 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         """Drop the pending requests: the text has changed."""
         self.figures.overtaken()
 
-    def _show_placeholder(self, shown: bool) -> None:
+    def _show_placeholder(self, visible: bool) -> None:
         focused = self.screen_stack[0].focused  # a dialog on top has a focus of its own
         inside = focused is not None and focused not in (self.prompts.a, self.prompts.b)
-        if not shown:
+        if not visible:
             # The panes get the placeholder's area: fitted now, they need no second layout.
             self.grid.fit(*self.size, self.placeholder.outer_size.height)
-        self.placeholder.display, self.grid.display = shown, not shown
+        self.placeholder.display, self.grid.display = visible, not visible
         if inside:
             BY_NAME["figures"].run(self)
-        if inside and not shown:
+        if inside and not visible:
             self.call_after_refresh(self._press_waiting)
 
     def _press_waiting(self) -> None:

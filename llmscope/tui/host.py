@@ -214,8 +214,8 @@ class Host(FeatureControllers, BaseWidgets, ScreenState, App[int]):
 
     def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""
-        shown = display_text(text).replace("\n", " ")
-        self.editor.say(Content.assemble((shown, style)) if shown else None)
+        line = display_text(text).replace("\n", " ")
+        self.editor.say(Content.assemble((line, style)) if line else None)
 
     def action_act(self, name: str) -> None:
         """Run an action of the registry, unless the mode has none of that name."""

@@ -104,7 +104,7 @@ def _pressed(word: str) -> Press:
 
 
 def _typed(text: str) -> list[Press]:
-    found = []
+    presses = []
     for char in text.replace("\r\n", "\n"):
         if char == "\n":
             key, character = "enter", None
@@ -112,8 +112,11 @@ def _typed(text: str) -> list[Press]:
             key, character = _character_to_key(char), char
         else:
             raise ScopeError(f"{char!r} cannot be typed", "tab, enter and so on by their names")
-        found.append(Press(key, character, f"{TYPE}{char}", waits=False))
-    return [*found[:-1], *(Press(one.key, one.character, one.said) for one in found[-1:])]
+        presses.append(Press(key, character, f"{TYPE}{char}", waits=False))
+    return [
+        *presses[:-1],
+        *(Press(press.key, press.character, press.said) for press in presses[-1:]),
+    ]
 
 
 def busy(app: LlmscopeApp) -> str:

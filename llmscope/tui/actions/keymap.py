@@ -120,30 +120,30 @@ class Keymap:
 
     def filled(self, text: str) -> str:
         """Return `text` with each `{name}` replaced by the key of that action."""
-        return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
+        return _NAME.sub(lambda match: self.first(match[1]) or "the palette", text)
 
     def for_run(self) -> Keymap:
         """Return the keymap on the screen of a run, whose actions take their keys from others."""
-        own = {
-            one.name: self.chosen.get(one.name) or tuple(one.run_keys.split(","))
-            for one in EVERY
-            if one.run_keys
+        run_keys = {
+            action.name: self.chosen.get(action.name) or tuple(action.run_keys.split(","))
+            for action in EVERY
+            if action.run_keys
         }
-        taken = {key for keys in own.values() for key in keys}
+        lost = {key for keys in run_keys.values() for key in keys}
         rest = {
-            one.name: tuple(key for key in self.keys(one) if key not in taken)
-            for one in EVERY
-            if one.name not in own and taken & set(self.keys(one))
+            action.name: tuple(key for key in self.keys(action) if key not in lost)
+            for action in EVERY
+            if action.name not in run_keys and lost & set(self.keys(action))
         }
-        return replace(self, chosen={**self.chosen, **rest, **own})
+        return replace(self, chosen={**self.chosen, **rest, **run_keys})
 
     def bind(self, where: Where, *nodes: DOMNode, only: Collection[str] | None = None) -> None:
         """Bind the keys of the actions of a place to widgets, beside the bindings of their own."""
         ours = bindings(where, only=only, keys=self.keys)
-        taken = {one.key for one in ours}
+        bound = {binding.key for binding in ours}
         for node in nodes:
-            kept = [one for _, one in node._bindings if one.key not in taken]
-            node._bindings = BindingsMap([*ours, *kept])
+            others = [binding for _, binding in node._bindings if binding.key not in bound]
+            node._bindings = BindingsMap([*ours, *others])
 
 
 def places(action: Action, key: str) -> tuple[Place, ...]:
@@ -176,8 +176,8 @@ def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
     for action, keys in section.items():
         reader.choose(action, keys)
     settled = reader.settled()
-    told = flaws[:TOLD] + [f"and {len(flaws) - TOLD} more"] * (len(flaws) > TOLD)
-    return Keymap(settled, f"{name}: {'; '.join(told)}" if told else "")
+    first_flaws = flaws[:TOLD] + [f"and {len(flaws) - TOLD} more"] * (len(flaws) > TOLD)
+    return Keymap(settled, f"{name}: {'; '.join(first_flaws)}" if first_flaws else "")
 
 
 class _Reader:
@@ -196,7 +196,7 @@ class _Reader:
         if not isinstance(keys, str):
             self.flaws.append(f'the keys of {name} are text: "key,key"')
             return
-        found: list[str] = []
+        valid: list[str] = []
         for written in filter(None, (part.strip() for part in keys.split(","))):
             key = key_for(written)
             if key is None:
@@ -207,16 +207,16 @@ class _Reader:
             else:
                 rival = self._rival(action, key)
                 if rival is None:
-                    found.append(key)
+                    valid.append(key)
                 else:
                     self.flaws.append(
                         f"{rival} and {name} both want {key_name(key)}: {rival} has it"
                     )
-        if found or not any(part.strip() for part in keys.split(",")):
-            if not found and name in NEEDED:
+        if valid or not any(part.strip() for part in keys.split(",")):
+            if not valid and name in NEEDED:
                 self.flaws.append(f"{name} needs a key")
                 return
-            self.chosen[name] = tuple(dict.fromkeys(found))
+            self.chosen[name] = tuple(dict.fromkeys(valid))
 
     def _rival(self, action: Action, key: str) -> str | None:
         """Return an action to which the user gave the same key in the same place before."""
@@ -233,11 +233,11 @@ class _Reader:
         for loser in EVERY:
             if loser.name in self.chosen:
                 continue
-            own = loser.keys
+            default_keys = loser.keys
             lost: list[str] = []
             for winner, key in wanted:
-                if key in own and set(places(winner, key)) & set(places(loser, key)):
-                    left = [one for one in own if one not in (*lost, key)]
+                if key in default_keys and set(places(winner, key)) & set(places(loser, key)):
+                    left = [one for one in default_keys if one not in (*lost, key)]
                     if loser.name in NEEDED and not left:
                         self.flaws.append(f"{loser.name} needs {key_name(key)}: give it another")
                         result[winner.name] = tuple(
@@ -249,7 +249,7 @@ class _Reader:
                         f"{key_name(key)} is {winner.name} now, and no longer {loser.name}"
                     )
             if lost:
-                result[loser.name] = tuple(key for key in own if key not in lost)
+                result[loser.name] = tuple(key for key in default_keys if key not in lost)
         return result
 
 

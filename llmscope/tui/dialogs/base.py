@@ -130,8 +130,8 @@ class TextLine(InOrder, Input):
     def _value(self) -> Text:
         # One character for each: the cursor and the selection count characters.
         drawn = zip(self.value, forms(self.value, cells=False), strict=True)
-        shown = (char if form == char != "\n" else HIDDEN for char, form in drawn)
-        return Text("".join(shown), no_wrap=True, overflow="ignore", end="")
+        characters = (char if form == char != "\n" else HIDDEN for char, form in drawn)
+        return Text("".join(characters), no_wrap=True, overflow="ignore", end="")
 
 
 class LineScreen(Overlay[None]):

@@ -89,10 +89,10 @@ def commands(actions: Sequence[Action]) -> list[Action]:
 
 def entries(host: Host) -> list[PaletteEntry]:
     """Return all entries, the most useful ones first."""
-    found = [*_actions(host), *_added_panes(host), *_views(host), *_themes(host)]
-    by_name = {entry.name: entry for entry in found}
+    all_entries = [*_actions(host), *_added_panes(host), *_views(host), *_themes(host)]
+    by_name = {entry.name: entry for entry in all_entries}
     first = [by_name[name] for name in _first() if name in by_name]
-    rest = [entry for entry in found if entry not in first]
+    rest = [entry for entry in all_entries if entry not in first]
     # A word that names both a workspace and a pane leads to the workspace, which holds the pane.
     rest.sort(key=lambda entry: SOONER.get(entry.heading, len(SOONER)))
     return [*(replace(entry, heading=FIRST) for entry in first), *rest]
@@ -113,8 +113,8 @@ def _actions(host: Host) -> Iterator[PaletteEntry]:
             keys.pop()
         kind, _, key = action.name.partition("-")
         pane = panes.get(key) if kind == "pane" else None
-        said = action.words if pane is None else f"{pane.words}, {action.words}"
-        found_by = Searchable(host.mode.title_of(action), phrases(said), _question(pane))
+        words = action.words if pane is None else f"{pane.words}, {action.words}"
+        found_by = Searchable(host.mode.title_of(action), phrases(words), _question(pane))
         yield PaletteEntry(
             action.name, action.area, found_by, partial(action.run, host), " ".join(keys)
         )
@@ -135,14 +135,16 @@ def _views(host: Host) -> Iterator[PaletteEntry]:
     if not host.mode.offers("map-view"):
         return
     # A lens that has a pane of its own is asked there.
-    elsewhere = {next(iter(one.snapshot_modes()), "") for one in host.grid.panes.values()}
+    elsewhere = {
+        next(iter(shown_pane.snapshot_modes()), "") for shown_pane in host.grid.panes.values()
+    }
     for key, pane in host.grid.panes.items():
         title = display_text(pane.called).removeprefix("the ")
         for index, mode in enumerate(pane.views if len(pane.views) > 1 else ()):
             words = pane.view_words.get(mode, mode.replace("-", " "))
             name, *synonyms = phrases(words)
-            asked = MAP_VIEWS[index].lens if key == "map" else ""
-            question = _asked(asked) if asked and asked not in elsewhere else ""
+            lens_name = MAP_VIEWS[index].lens if key == "map" else ""
+            question = _asked(lens_name) if lens_name and lens_name not in elsewhere else ""
             found_by = Searchable(
                 f"{title[:1].upper()}{title[1:]}: {name}", tuple(synonyms), question
             )
@@ -171,17 +173,17 @@ def _themes(host: Host) -> Iterator[PaletteEntry]:
 
 def _question(pane: FigurePane | None) -> str:
     """Return the question of the lens that a pane shows; empty if it shows several or none."""
-    shown: Mapping[str, object] = {} if pane is None else pane.snapshot_modes()
-    return _asked(next(iter(shown), ""))
+    modes: Mapping[str, object] = {} if pane is None else pane.snapshot_modes()
+    return _asked(next(iter(modes), ""))
 
 
 def _asked(name: str) -> str:
     return lens(name).question if name in names() else ""
 
 
-def phrases(said: str) -> tuple[str, ...]:
+def phrases(text: str) -> tuple[str, ...]:
     """Return the words and phrases of a list that is separated by commas."""
-    return tuple(filter(None, (part.strip() for part in said.split(","))))
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 class CommandPaletteScreen(SearchListScreen):
@@ -238,21 +240,21 @@ class EntryList(Choices):
         return super().render()
 
     def _row(self, index: int) -> Content:
-        one, here = self.found[index], index == self.at
+        entry, here = self.found[index], index == self.at
         width, styles = self.size.width - len(MARK), self._text_styles
-        keys = one.aside[0]
+        keys = entry.aside[0]
         room = max(1, width - (cell_len(keys) + 1 if keys else 0))
-        title = fitted(one.label, min(room, cell_len(one.label)))
-        title = title if cell_len(one.label) <= room else fitted(one.label, room)
-        said = Content.styled(title, styles.strong if here else styles.text)
-        for start, end in spans(said.plain, self._words):
-            said = said.stylize(styles.accent, start, end)
+        title = fitted(entry.label, min(room, cell_len(entry.label)))
+        title = title if cell_len(entry.label) <= room else fitted(entry.label, room)
+        content = Content.styled(title, styles.strong if here else styles.text)
+        for start, end in spans(content.plain, self._words):
+            content = content.stylize(styles.accent, start, end)
         left = room - cell_len(title)
-        about = one.about if left >= cell_len(one.about) + ANSWER_GAP else ""
+        about = entry.about if left >= cell_len(entry.about) + ANSWER_GAP else ""
         gap = " " * ANSWER_GAP if about else ""
         return Content.assemble(
             (MARK if here else " " * len(MARK), styles.accent),
-            said,
+            content,
             (f"{gap}{about}".ljust(left), styles.dim),
             (f" {keys}" if keys else "", styles.strong),
         )

@@ -62,7 +62,9 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
         super().on_mount()
         Thread(target=self._look, name=f"llmscope-{type(self).__name__}", daemon=True).start()
         used = self.in_use()
-        self.choices.move(next((at for at, one in enumerate(self._all) if one.text in used), 0))
+        self.choices.move(
+            next((at for at, choice in enumerate(self._all) if choice.text in used), 0)
+        )
         self.explain()
 
     def _look(self) -> None:
@@ -83,6 +85,6 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
         """Return the entries that contain all words, and what was typed as a name."""
         choices = containing(self._all, wanted)
         typed = wanted.strip()
-        if typed and all(one.text != typed for one in choices):
+        if typed and all(choice.text != typed for choice in choices):
             choices.append(Choice(TYPED, typed, display_text(typed), self.typed_about))
         return choices

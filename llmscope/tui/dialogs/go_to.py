@@ -35,8 +35,8 @@ class Place:
 
 def read_place(text: str, state: ViewState) -> Place | str:
     """Return the place that a text names, with numbers from 0; or what is wrong with it."""
-    found = _PLACE.fullmatch(text.strip())
-    numbers = [None if group is None else int(group) for group in found.groups()] if found else []
+    match = _PLACE.fullmatch(text.strip())
+    numbers = [None if group is None else int(group) for group in match.groups()] if match else []
     if not any(one is not None for one in numbers):
         return "a number, such as {}, {} or {}".format(*examples(state))
     if state.info is None:

@@ -219,10 +219,10 @@ class HelpScreen(LineScreen):
         words = wanted.casefold().split()
         parts: list[Content] = []
         for heading, rows in self._sections(searched=bool(words)):
-            found = [row.shown for row in rows if row.holds(words)]
-            if found:
+            matching = [row.shown for row in rows if row.holds(words)]
+            if matching:
                 parts += [Content.styled(heading, self._styles.strong)] if heading else []
-                parts += [*found, Content("")]
+                parts += [*matching, Content("")]
         return Content("\n").join(parts or [Content.styled(NOTHING, self._styles.dim)])
 
     def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[Row]]]:
@@ -249,8 +249,8 @@ class HelpScreen(LineScreen):
         yield (
             "Marks on the screen",
             [
-                self._row(mark, said, also="marks on the screen, symbols, legend", width=MARKS)
-                for mark, said in marks(self._look)
+                self._row(mark, meaning, also="marks on the screen, symbols, legend", width=MARKS)
+                for mark, meaning in marks(self._look)
             ],
         )
 
@@ -261,8 +261,8 @@ class HelpScreen(LineScreen):
             question, text = self._mode.subject, ""
         if self._lens in names():
             assert self._lens is not None
-            found = lens(self._lens)
-            question, text = found.question, found.explanation
+            chosen = lens(self._lens)
+            question, text = chosen.question, chosen.explanation
         elif self._usage is not None and not self._mode.subject:
             question, text = EDITS_HELP
         if self._usage:
@@ -275,18 +275,18 @@ class HelpScreen(LineScreen):
         """Return keys in columns, each with what it does: the first keys, or those of the menus."""
         listed = {action.name for action in self._actions}
         offered = [
-            (self._first_keys(actions), said)
-            for actions, said in keys_of
+            (self._first_keys(actions), meaning)
+            for actions, meaning in keys_of
             if all(action == TO or action in listed for action in actions)
         ]
         styles = self._styles
         rows = []
         for at in range(0, len(offered), columns):
             cells, found_by = [], ""
-            for keys, said in offered[at : at + columns]:
-                keys, fill = f"{keys:<{KEYS}}", " " * max(0, COLUMN - KEYS - cell_len(said))
-                cells.append(Content.assemble((keys, styles.strong), (said, styles.text), fill))
-                found_by += f" {keys} {said}"
+            for keys, meaning in offered[at : at + columns]:
+                keys, fill = f"{keys:<{KEYS}}", " " * max(0, COLUMN - KEYS - cell_len(meaning))
+                cells.append(Content.assemble((keys, styles.strong), (meaning, styles.text), fill))
+                found_by += f" {keys} {meaning}"
             rows.append(Row(Content("").join(cells), found_by))
         return rows
 
@@ -305,19 +305,19 @@ class HelpScreen(LineScreen):
                     name = action.name if self.app.size.width >= ROOMY else ""
                     full = self._mode.title_of(action)
                     also = f"{full} {action.words} {action.name}"
-                    said = full.removeprefix(f"{action.area}: ")
-                    rows.append(self._row(keys, said, name, also=also))
+                    title_here = full.removeprefix(f"{action.area}: ")
+                    rows.append(self._row(keys, title_here, name, also=also))
             yield f"{title} · {area}", rows
             title = title.partition(",")[0]
 
     def _row(
-        self, keys: str, said: str, name: str = "", *, also: str = "", width: int = KEYS
+        self, keys: str, text: str, name: str = "", *, also: str = "", width: int = KEYS
     ) -> Row:
         styles = self._styles
         gap = " " * max(1, width - cell_len(keys))
-        shown = Content.assemble(
+        content = Content.assemble(
             (f"{keys}{gap}", styles.strong),
-            (f"{said:<{TITLES}}" if name else said, styles.text),
+            (f"{text:<{TITLES}}" if name else text, styles.text),
             (f" {name}" if name else "", styles.dim),
         )
-        return Row(shown, f"{keys} {said} {also}")
+        return Row(content, f"{keys} {text} {also}")

@@ -27,8 +27,8 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 def open_list(host: Host) -> None:
     """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
     host.push_screen(RecallScreen(host, host.prompts.active))
-    if said := flaw():
-        host.tell(said, "warning")
+    if warning := flaw():
+        host.tell(warning, "warning")
 
 
 def age(seconds: float) -> str:
@@ -48,16 +48,16 @@ def age(seconds: float) -> str:
 def earlier(records: Iterable[PromptRecord], now: float) -> list[Choice]:
     """Return prompts of the history as choices, with their model and age at time `now`."""
     return [
-        Choice(EARLIER, one.text, one.text, aside=(one.model, age(now - one.time)))
-        for one in records
+        Choice(EARLIER, record.text, record.text, aside=(record.model, age(now - record.time)))
+        for record in records
     ]
 
 
 def shipped(spec: str) -> list[Choice]:
     """Return the bundled prompts that suit a model, with what they show."""
     return [
-        Choice(SHIPPED, one.prompt, one.title, about=one.about, aside=("", ""))
-        for one in samples_for(spec)
+        Choice(SHIPPED, sample.prompt, sample.title, about=sample.about, aside=("", ""))
+        for sample in samples_for(spec)
     ]
 
 
@@ -66,9 +66,9 @@ def listed(host: Host, text: str) -> list[Choice]:
     autosave = host.user.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
     records: dict[tuple[str, str], PromptRecord] = {}
-    for one in (*unwritten, *(() if host.user.anonymous else read())):
-        records.setdefault((one.model, one.text), one)
-    there = [one for one in records.values() if one.text != text]
+    for record in (*unwritten, *(() if host.user.anonymous else read())):
+        records.setdefault((record.model, record.text), record)
+    there = [record for record in records.values() if record.text != text]
     return [*earlier(there, time.time()), *shipped(host.source.spec)]
 
 
@@ -107,7 +107,7 @@ class RecallScreen(DetailListScreen):
         """Show the whole text of the selected prompt, and what it shows."""
         chosen = self.choices.chosen
         text_styles = self._host.text_styles
-        said = [] if chosen is None else [Content.styled(whole(chosen.text), text_styles.dim)]
+        parts = [] if chosen is None else [Content.styled(whole(chosen.text), text_styles.dim)]
         if chosen is not None and chosen.about:
-            said.insert(0, Content.styled(whole(chosen.about), text_styles.text))
-        self._about.update(Content("\n").join(said))
+            parts.insert(0, Content.styled(whole(chosen.about), text_styles.text))
+        self._about.update(Content("\n").join(parts))

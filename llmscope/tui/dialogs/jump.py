@@ -36,20 +36,20 @@ def letters(
         titles: the titles of the places, by key.
         together: returns whether two places can be on screen at once, given their keys.
     """
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for key, title in titles.items():
-        taken = {letter for other, letter in found.items() if together(key, other)}
+        used = {letter for other, letter in chosen.items() if together(key, other)}
         words = [word for word in title.lower().split() if word not in ("the", "of", "by")]
         initials = [word[0] for word in words]
         free = [*initials, *"".join(words), *ALPHABET]
-        found[key] = next(c for c in free if c.isalnum() and c not in taken)
-    return found
+        chosen[key] = next(c for c in free if c.isalnum() and c not in used)
+    return chosen
 
 
-def _together(one: str, other: str) -> bool:
+def _together(key: str, other: str) -> bool:
     """Return whether a workspace has both panes; the prompts are in all of them."""
-    alone = {one, other} & {PROMPT, PROMPT_B}
-    return bool(alone) or any({one, other} <= set(workspace.panes) for workspace in WORKSPACES)
+    alone = {key, other} & {PROMPT, PROMPT_B}
+    return bool(alone) or any({key, other} <= set(workspace.panes) for workspace in WORKSPACES)
 
 
 LETTERS = letters({PROMPT: "prompt", PROMPT_B: "b", **TITLES}, _together)
@@ -79,10 +79,10 @@ def targets(host: Host) -> dict[str, Target]:
     if host.placeholder.display:
         widgets[LETTERS[MESSAGE]] = host.placeholder
     else:
-        shown = {key: grid.panes[key] for key in grid.on_screen}
-        here = host.mode.jump_letters(shown)
-        widgets |= {here[key]: pane for key, pane in shown.items()}
-    found = {
+        panes = {key: grid.panes[key] for key in grid.on_screen}
+        here = host.mode.jump_letters(panes)
+        widgets |= {here[key]: pane for key, pane in panes.items()}
+    by_letter = {
         letter: Target(widget.region.offset, partial(host.screen.set_focus, widget))
         for letter, widget in widgets.items()
     }
@@ -91,27 +91,27 @@ def targets(host: Host) -> dict[str, Target]:
         digit = action.removeprefix("tab-")
         if digit.isdigit():
             go = partial(grid.open, grid.tabs[int(digit) - 1])
-            found.setdefault(digit, Target(left + Offset(start - 1, 0), go))
-    return found
+            by_letter.setdefault(digit, Target(left + Offset(start - 1, 0), go))
+    return by_letter
 
 
 def jump(host: Host) -> None:
     """Show the letters, and go to the place whose letter is pressed."""
-    found = targets(host)
+    by_letter = targets(host)
 
     def go(letter: str | None) -> None:
         if letter is not None:
-            found[letter].go()
+            by_letter[letter].go()
 
-    host.push_screen(JumpScreen(found, host.size), go)
+    host.push_screen(JumpScreen(by_letter, host.size), go)
 
 
 class JumpScreen(Dialog[str]):
     """Letters over the screen. The answer is the letter pressed; None on another key or a click."""
 
-    def __init__(self, found: Mapping[str, Target], size: Size) -> None:
+    def __init__(self, by_letter: Mapping[str, Target], size: Size) -> None:
         super().__init__(size)
-        self._found = found
+        self._found = by_letter
 
     def compose(self) -> ComposeResult:
         """Yield one label at the corner of each place."""

@@ -48,11 +48,11 @@ class Searchable:
     @cached_property
     def phrases(self) -> tuple[tuple[Words, float], ...]:
         """The words of each phrase, and what is added to the score of a match in it."""
-        area, _, own = self.title.partition(": ")
-        found = [(own, 20.0), (self.title, 10.0), (area if own else "", 0.0)]
-        found += [(synonym, 5.0) for synonym in self.synonyms]
-        found.append((self.question, -50.0))
-        return tuple((words(text), bonus) for text, bonus in found if text)
+        area, _, title = self.title.partition(": ")
+        texts = [(title, 20.0), (self.title, 10.0), (area if title else "", 0.0)]
+        texts += [(synonym, 5.0) for synonym in self.synonyms]
+        texts.append((self.question, -50.0))
+        return tuple((words(text), bonus) for text, bonus in texts if text)
 
     def score(self, wanted: Words) -> float:
         """Return how well it answers; 0 for no match."""
@@ -62,8 +62,8 @@ class Searchable:
     def _spread(self, wanted: Words) -> float:
         everything = [word for words, _ in self.phrases for word in words]
         likeness: list[float] = []
-        for one in wanted:
-            likeness.append(max((_alike(one, word) for word in everything), default=0.0))
+        for typed in wanted:
+            likeness.append(max((_alike(typed, word) for word in everything), default=0.0))
             if likeness[-1] < PREFIX:  # most entries hold not even the first word
                 return 0.0
         if not likeness:
@@ -79,11 +79,11 @@ def words(text: str) -> Words:
 def ranked(entries: Sequence[Searchable], query: str) -> list[int]:
     """Return the indices of the entries that match, the best first; of equal ones the first."""
     wanted = words(query)
-    found = _found(entries, wanted)
+    scores = _found(entries, wanted)
     content = tuple(word for word in wanted if word not in FILLING)
-    if not found and content != wanted:
-        found = _found(entries, content)
-    return sorted(found, key=lambda index: (-found[index], index))
+    if not scores and content != wanted:
+        scores = _found(entries, content)
+    return sorted(scores, key=lambda index: (-scores[index], index))
 
 
 def _found(entries: Sequence[Searchable], wanted: Words) -> dict[int, float]:
@@ -100,13 +100,13 @@ def _score(wanted: Words, phrase: Words) -> float:
     if "".join(wanted) == "".join(phrase):
         return JOINED
     free, lowest, letters, order = list(range(len(phrase))), WHOLE, 0, []
-    for one in wanted:
-        best = max(free, key=lambda at: (_alike(one, phrase[at]), -at), default=-1)
-        alike = _alike(one, phrase[best]) if best >= 0 else 0.0
+    for typed in wanted:
+        best = max(free, key=lambda at: (_alike(typed, phrase[at]), -at), default=-1)
+        alike = _alike(typed, phrase[best]) if best >= 0 else 0.0
         if not alike:
             return -SAME
         free.remove(best)
-        lowest, letters = min(lowest, alike), letters + len(one)
+        lowest, letters = min(lowest, alike), letters + len(typed)
         order.append(best)
     covered = min(1.0, letters / sum(map(len, phrase)))
     return lowest + 100 * covered + 20 * (order[0] == 0) + 20 * (order == sorted(order))
@@ -138,14 +138,14 @@ def _abbreviates(short: str, word: str) -> bool:
     return len(short) >= DENSEST * len(word) and all(letter in letters for letter in short)
 
 
-def _typos(one: str, other: str) -> int:
+def _typos(typed: str, other: str) -> int:
     """Return the number of letters to add, drop, replace, or swap with the next one."""
     before: list[int] = []
     row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
+    for i, letter in enumerate(typed, 1):
         earlier, before, row = before, row, [i]
         for j, sought in enumerate(other, 1):
             cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != sought))
-            swapped = i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == sought
+            swapped = i > 1 and j > 1 and letter == other[j - 2] and typed[i - 2] == sought
             row.append(min(cost, earlier[j - 2] + 1) if swapped else cost)
     return row[-1]

@@ -131,8 +131,8 @@ class DetailListScreen(SearchListScreen):
     def explain(self) -> None:
         """Show the explanation of the selected entry."""
         chosen = self.choices.chosen
-        said = "" if chosen is None else chosen.about
-        self._about.update(Content.styled(said, self._host.text_styles.dim))
+        text = "" if chosen is None else chosen.about
+        self._about.update(Content.styled(text, self._host.text_styles.dim))
 
 
 def containing(choices: Sequence[Choice], wanted: str) -> list[Choice]:

@@ -45,20 +45,20 @@ def listed(host: Host) -> list[Listed]:
     """Return the parts of the turns in their order."""
     tokens, text, roles = host.state.tokens, host.text, host.chat.roles
     turns = host.chat.turns
-    numbers = [one.turn for one in turns.spans] if turns else range(1, len(roles) + 1)
+    numbers = [turn_span.turn for turn_span in turns.spans] if turns else range(1, len(roles) + 1)
     ends = [token.end for token in tokens]
-    found = []
+    parts = []
     for number, span in zip(numbers, roles, strict=True):
-        said = text[span.start : span.end]
-        label = f"{number:>4}  {span.role:<9}  {' '.join(said[:LETTERS].split())}"
+        content = text[span.start : span.end]
+        label = f"{number:>4}  {span.role:<9}  {' '.join(content[:LETTERS].split())}"
         # A token that begins in the white space before the part belongs to it.
         first, after = (bisect_right(ends, place) for place in (span.start, span.end))
         count = f"{after - first} token{'s' * (after - first != 1)}"
-        aside = (count, f"@{first}") if said and tokens else ("", "" if said else "next")
+        aside = (count, f"@{first}") if content and tokens else ("", "" if content else "next")
         position = min(first, len(tokens) - 1) if tokens else None
-        choice = Choice("", f"{number} {span.start}", label, said, aside)
-        found.append(Listed(choice, span.start, position))
-    return found
+        choice = Choice("", f"{number} {span.start}", label, content, aside)
+        parts.append(Listed(choice, span.start, position))
+    return parts
 
 
 class TurnsScreen(DetailListScreen):
@@ -70,14 +70,14 @@ class TurnsScreen(DetailListScreen):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "search")
         self._listed = listed(host)
-        self._all = [one.choice for one in self._listed]
+        self._all = [part.choice for part in self._listed]
 
     def on_mount(self) -> None:
         """Select the turn that the cursor is in; the last one while the tokens are not known."""
         super().on_mount()
         count, here = len(self._host.state.tokens), self._host.state.focus.position
         here = here if here >= 0 else count + here
-        before = sum(one.position is None or one.position <= here for one in self._listed)
+        before = sum(part.position is None or part.position <= here for part in self._listed)
         self.choices.move(max(0, before - 1))
         self.explain()
 
@@ -88,16 +88,16 @@ class TurnsScreen(DetailListScreen):
     def take(self, choice: Choice) -> None:
         """Move the cursor to the first token of the turn, and show its text in the prompt."""
         self.action_leave()
-        taken = next(one for one in self._listed if one.choice is choice)
+        part = next(one for one in self._listed if one.choice is choice)
         editor = self._host.editor
-        if taken.start <= len(editor.text):
-            place = editor.document.get_location_from_index(taken.start)
+        if part.start <= len(editor.text):
+            place = editor.document.get_location_from_index(part.start)
             editor.move_cursor(place, center=True)
-        if taken.position is not None:
-            self._host.look_at(self._host.state.move_to(position=taken.position))
+        if part.position is not None:
+            self._host.look_at(self._host.state.move_to(position=part.position))
 
     def explain(self) -> None:
         """Show the whole text of the selected turn."""
         chosen = self.choices.chosen
-        said = "" if chosen is None else whole(chosen.about)
-        self._about.update(Content.styled(said, self._host.text_styles.dim))
+        text = "" if chosen is None else whole(chosen.about)
+        self._about.update(Content.styled(text, self._host.text_styles.dim))

@@ -81,9 +81,9 @@ def tour(host: Host) -> None:
 
 def hide_tour_offer(host: Host) -> None:
     """Hide the line of the tour, for good."""
-    shown = host.tour_line is not None and host.tour_line.display
+    visible = host.tour_line is not None and host.tour_line.display
     _put_away_offer(host)
-    if not shown:
+    if not visible:
         host.tell(host.user.keymap.filled("nothing to hide: the tour is in the help, {help}"))
 
 

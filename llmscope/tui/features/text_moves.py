@@ -57,7 +57,7 @@ def find_hits(tokens: Sequence[Token], wanted: str) -> tuple[int, ...]:
     White space may be typed as it is displayed; case is ignored.
     """
     wanted = wanted.casefold()
-    found: set[int] = set()
+    starts: set[int] = set()
     if not wanted:
         return ()
     for whitespace in (False, True):
@@ -71,8 +71,8 @@ def find_hits(tokens: Sequence[Token], wanted: str) -> tuple[int, ...]:
             length += len(pieces[-1])
         text, at = "".join(pieces), -1
         while (at := text.find(wanted, at + 1)) >= 0:
-            found.add(tokens[bisect_right(begins, at) - 1].position)
-    return tuple(sorted(found))
+            starts.add(tokens[bisect_right(begins, at) - 1].position)
+    return tuple(sorted(starts))
 
 
 def next_of(places: Sequence[int], here: int, by: int) -> int | None:
@@ -113,8 +113,8 @@ def hit(host: Host, by: int) -> None:
     state, wanted = host.state, host.find.value
     places = find_hits(state.tokens, wanted)
     if not places:
-        said = "not in this text" if wanted else "nothing was searched for: {find} does"
-        host.tell(host.user.keymap.filled(said), "warning")
+        notice = "not in this text" if wanted else "nothing was searched for: {find} does"
+        host.tell(host.user.keymap.filled(notice), "warning")
         return
     place = next_of(places, state.focus.position, by)
     place = places[0 if by > 0 else -1] if place is None else place

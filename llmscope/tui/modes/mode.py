@@ -122,15 +122,15 @@ class LiveMode:
         from llmscope.tui.features.copy.repro_command import command, view
         from llmscope.tui.features.copy.repro_script import Surroundings, script
 
-        made = view(source, result, state)
-        if made is None:
+        reproduced = view(source, result, state)
+        if reproduced is None:
             return []
         return [
-            ("s", "the command that prints this figure", command(made) or ""),
+            ("s", "the command that prints this figure", command(reproduced) or ""),
             (
                 "p",
                 "the figure and all that is set, in Python",
-                script(made, Surroundings.of(made, state)),
+                script(reproduced, Surroundings.of(reproduced, state)),
             ),
         ]
 

@@ -97,7 +97,7 @@ class Replay(LiveMode):
             return False
         if isinstance(event, events.Key) and not (event.is_printable or event.key == "enter"):
             bound = host.editor._bindings.key_to_bindings.get(event.key, ())
-            if not any(one.action.startswith(WRITES) for one in bound):
+            if not any(binding.action.startswith(WRITES) for binding in bound):
                 return False
         host.tell(READ_ONLY, "warning", once=True)
         return True

@@ -98,8 +98,8 @@ class WordsScreen(LineScreen):
     """One line at the bottom: enter applies two word lists, esc closes."""
 
     def __init__(self, host: Host) -> None:
-        held = host.state.words
-        text = f" {BETWEEN} ".join(held) if held else ""
+        lists = host.state.words
+        text = f" {BETWEEN} ".join(lists) if lists else ""
         super().__init__(f"{WORDS} · {BETWEEN} alone: those that A and B say next", text)
         self._host = host
 

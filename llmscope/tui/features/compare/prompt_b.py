@@ -66,18 +66,18 @@ class PromptBController:
 
     def note(self, host: Host, text: str, *, wrong: bool) -> None:
         """Show a note on the border of prompt B; `wrong` styles it as an error."""
-        shown = display_text(text).replace("\n", " ")
+        line = display_text(text).replace("\n", " ")
         style = host.text_styles.error if wrong else host.text_styles.warning
-        host.prompts.b.say(Content.assemble((shown, style)) if shown else None)
+        host.prompts.b.say(Content.assemble((line, style)) if line else None)
 
     def present(self, host: Host) -> None:
         """Show B in its editor, with the token that is aligned with the cursor's."""
         state, editor = host.state, host.prompts.b
-        held = state.versus_prompt or ""
-        if held != self._synced_text:  # a key or the command line set another text as B
-            self._synced_text = held
-            if editor.text != held:
-                editor.replace_all(held)
+        prompt = state.versus_prompt or ""
+        if prompt != self._synced_text:  # a key or the command line set another text as B
+            self._synced_text = prompt
+            if editor.text != prompt:
+                editor.replace_all(prompt)
         opened = host.grid.workspace.name == NAME
         host.prompts.lay_out(host.size, both=opened)
         if opened and not self._open:
@@ -87,7 +87,7 @@ class PromptBController:
         if not opened:
             return
         info = state.info
-        editor.show_roles(() if info is None or not held else info.chat.roles(held))
+        editor.show_roles(() if info is None or not prompt else info.chat.roles(prompt))
         if self.prompt_b is not None:
             there = self.prompt_b.there(state.focus.position)
             here = -1 if there is None else there

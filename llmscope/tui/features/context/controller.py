@@ -35,9 +35,9 @@ class ContextController:
         """Request the update for the prompt's context; write it to `folder` if that is not None."""
         from llmscope.engine.events import ContextRequest
 
-        found = marked(host.text)
+        prompt = marked(host.text)
         special = host.figures.special_tokens and not host.chat.follows(host.text)
-        self._asked = ContextRequest(found.text, found.cut, special, folder)
+        self._asked = ContextRequest(prompt.text, prompt.cut, special, folder)
         host.lenses.drop()
         host.engine.ask(self._asked)
         host.note("finding the update that stands for the context …", host.text_styles.dim)

@@ -27,14 +27,14 @@ class BakeScreen(LineScreen):
     def submit(self, event: Input.Submitted) -> None:
         """Request the export from the engine, or show why the folder cannot be used."""
         folder = Path(event.value.strip()).expanduser()
-        shown = display_text(event.value.strip()).replace("\n", " ")
+        name = display_text(event.value.strip()).replace("\n", " ")
         try:
-            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         except (OSError, ValueError) as error:
-            self.say(f"cannot write {shown}: {display_text(str(error))}")
+            self.say(f"cannot write {name}: {display_text(str(error))}")
             return
-        if taken:
-            self.say(f"{shown} is not empty: another name")
+        if occupied:
+            self.say(f"{name} is not empty: another name")
             return
         self._host.context.ask(self._host, str(folder))
         self.action_leave()

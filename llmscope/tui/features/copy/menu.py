@@ -40,7 +40,7 @@ def copies(host: Host) -> list[Copy]:
     """Return everything that can be copied here."""
     pane, state = host.grid.pane, host.state
     edits = "\n".join(state.in_force)
-    found = [
+    listed = [
         Copy("y", "the line in words", host.status.text),
         Copy("e", "the edits, a line each", edits),
     ]
@@ -55,13 +55,13 @@ def copies(host: Host) -> list[Copy]:
             look=host.look,
             tokens=host.figures.tokens_of(result),
         )
-        found += [
+        listed += [
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(result, state)),
         ]
-        found += [Copy(*command) for command in host.mode.commands(host.source, result, state)]
-    found.append(Copy("c", "the command that opens this screen", host.mode.opening_command(host)))
-    return [copy for copy in found if copy.text]
+        listed += [Copy(*command) for command in host.mode.commands(host.source, result, state)]
+    listed.append(Copy("c", "the command that opens this screen", host.mode.opening_command(host)))
+    return [copy for copy in listed if copy.text]
 
 
 def _number(result: Shown, state: ViewState) -> str:
@@ -82,26 +82,27 @@ def _found(host: Host) -> dict[str, Copy]:
 
 def ask(host: Host) -> None:
     """Open the copy menu, and copy the entry that the next key chooses."""
-    found = _found(host)
-    if not found:
+    by_letter = _found(host)
+    if not by_letter:
         host.tell(NOTHING, "warning")
         return
 
     entries = [
-        Entry(copy.letter, copy.what, copy.text.strip().split("\n")[0]) for copy in found.values()
+        Entry(copy.letter, copy.what, copy.text.strip().split("\n")[0])
+        for copy in by_letter.values()
     ]
-    show_menu(host, "copy", entries, lambda letter: _put(host, found[letter]))
+    show_menu(host, "copy", entries, lambda letter: _put(host, by_letter[letter]))
 
 
 def put(host: Host, letter: str) -> None:
     """Copy the menu's entry with this letter."""
-    found = _found(host)
-    if letter in found:
-        _put(host, found[letter])
+    by_letter = _found(host)
+    if letter in by_letter:
+        _put(host, by_letter[letter])
     elif letter == "c" and host.source.named and not host.mode.read_only:
         host.tell(TOO_LONG, "warning")
     else:
-        host.tell(UNNAMED if "f" in found else NOTHING, "warning")
+        host.tell(UNNAMED if "f" in by_letter else NOTHING, "warning")
 
 
 def _put(host: Host, copy: Copy) -> None:

@@ -129,8 +129,8 @@ class ModelSource:
     @property
     def flags(self) -> tuple[str, ...]:
         """The options as command-line words."""
-        given = {**self.options, **self.versus_options}
-        return tuple(word for name, value in given.items() for word in flag(name, value))
+        options = {**self.options, **self.versus_options}
+        return tuple(word for name, value in options.items() for word in flag(name, value))
 
     @property
     def versus_options(self) -> dict[str, str | int | bool]:
@@ -138,16 +138,16 @@ class ModelSource:
         second = self.versus
         if second is None:
             return {}
-        given: dict[str, str | int | bool] = {"versus_model": second.spec}
+        chosen: dict[str, str | int | bool] = {"versus_model": second.spec}
         if self.versus_adapter is not None:
-            given = {"versus_adapter": self.versus_adapter}
+            chosen = {"versus_adapter": self.versus_adapter}
         if second.of_streams:
-            return given | dict(second.options)
+            return chosen | dict(second.options)
         for name in ("dtype", "device"):
             wanted = second.options.get(name, "auto")
             if wanted != self.options.get(name, "auto"):
-                given[f"versus_{name}"] = wanted
-        return given
+                chosen[f"versus_{name}"] = wanted
+        return chosen
 
     def adapters_for(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
         """Return the adapter specs to load so that `adapter` is active.
@@ -274,7 +274,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     from llmscope.lenses import command_options, options
 
     known = options()
-    given: dict[str, Any] = {
+    chosen: dict[str, Any] = {
         **view.source.options,
         **view.source.versus_options,
         "adapter": view.adapters,
@@ -295,12 +295,12 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         "change": "change" in view.focus,
         "format": format,
     }
-    if given.get("head") == "0":
-        del given["head"]
+    if chosen.get("head") == "0":
+        del chosen["head"]
     words = ["llmscope", "snapshot", view.source.spec]
     for name in (*BEFORE, *(option.name for option in command_options()), *AFTER):
-        words += flag(name, given.pop(name, None))
-    assert not given, f"{list(given)} have no place in a command line"
+        words += flag(name, chosen.pop(name, None))
+    assert not chosen, f"{list(chosen)} have no place in a command line"
     line = shlex.join(words)
     return None if controls(line) else line
 
@@ -309,7 +309,7 @@ def flag(name: str, value: Any) -> list[str]:
     """Return an option's words, repeated for each value of a tuple; empty for None, False."""
     option = f"--{name.replace('_', '-')}"
     if isinstance(value, tuple | list):
-        return [word for one in value for word in flag(name, one)]
+        return [word for item in value for word in flag(name, item)]
     if value is None or isinstance(value, bool):
         return [option] if value else []
     return [f"{option}={value}"] if name in TEXTS else [option, str(value)]
@@ -335,10 +335,10 @@ def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
     """Return the fields of a focus that must be written, in their order."""
     from llmscope.lenses import options
 
-    given = [option for option in options().values() if option.name in names]
+    named = [option for option in options().values() if option.name in names]
     return {
         option.name: option.of(focus)
-        for option in given
+        for option in named
         if option.name in PLACE or option.of(focus) != option.default
     }
 
@@ -358,5 +358,5 @@ def _part(result: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
     if along is None or (along.start, along.step, len(along)) == (0, 1, count):
         return {}  # columns are left out only for their cost
     focus = near(chosen, focus, count)
-    given = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
-    return {name: value for name, value in given.items() if value is not None}
+    part = {"span": focus.span} if focus.pool == 1 else {"pool": focus.pool}
+    return {name: value for name, value in part.items() if value is not None}

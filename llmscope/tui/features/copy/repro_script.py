@@ -75,9 +75,9 @@ def script(view: View, around: Surroundings | None = None) -> str:
         recorded["versus_prompt"] = Code("other")
     if view.written:
         recorded["written"] = view.written
-    asked = dict(view.focus)
+    keywords = dict(view.focus)
     if view.contrasts:
-        asked["versus_prompt"] = Code(f"{called('scope.prompt', [Code('other')], tokens)}.ids")
+        keywords["versus_prompt"] = Code(f"{called('scope.prompt', [Code('other')], tokens)}.ids")
     lines = [
         "import llmscope",
         "",
@@ -122,26 +122,26 @@ def script(view: View, around: Surroundings | None = None) -> str:
     if view.words is not None:
         for name, words in zip("ab", view.words, strict=True):
             lines.append(called(f"{name} = scope.words", [words], {}))
-        asked["words"] = (Code("a.ids"), Code("b.ids"))
+        keywords["words"] = (Code("a.ids"), Code("b.ids"))
     if around.cursor:
         values = ", ".join(str(place) for place in around.cursor.values())
         lines.append(f"{', '.join(around.cursor)} = {values}")
     for name, place in around.cursor.items():
-        if asked.get(name) == place:
-            asked[name] = Code(name)
-    asked = {"recording": Code("recording"), **asked}
-    lines += [called("figure = scope.look", [view.lens], asked), "print(figure.title)"]
+        if keywords.get(name) == place:
+            keywords[name] = Code(name)
+    keywords = {"recording": Code("recording"), **keywords}
+    lines += [called("figure = scope.look", [view.lens], keywords), "print(figure.title)"]
     return "\n".join((*lines, ""))
 
 
 def called(function: str, values: list[Any], named: dict[str, Any]) -> str:
     """Return a call, on one line if it fits, otherwise with a line for each argument."""
-    given = [("", value) for value in values]
-    given += [(f"{name}=", value) for name, value in named.items()]
-    flat = f"{function}({', '.join(name + _flat(value) for name, value in given)})"
+    arguments = [("", value) for value in values]
+    arguments += [(f"{name}=", value) for name, value in named.items()]
+    flat = f"{function}({', '.join(name + _flat(value) for name, value in arguments)})"
     if len(flat) <= WIDTH:
         return flat
-    rows = (f"{name}{literal(value, INDENT, len(name))}" for name, value in given)
+    rows = (f"{name}{literal(value, INDENT, len(name))}" for name, value in arguments)
     return "\n".join((f"{function}(", *(f"{' ' * INDENT}{row}," for row in rows), ")"))
 
 

@@ -49,19 +49,19 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
         for name in dict.fromkeys((*shipped, *state.listed_features))
         if name not in state.features
     ]
-    taken = {abspath(name) for name in (*state.features, *known)}
-    others = [folder for folder in folders if abspath(folder.name) not in taken]
+    listed_paths = {abspath(name) for name in (*state.features, *known)}
+    others = [folder for folder in folders if abspath(folder.name) not in listed_paths]
     several = state.dictionaries if len(state.dictionaries) > 1 else ()
     return [
         *(
             Choice(
                 SHOW,
-                one.name,
-                f"{one.title} · {one.name}",
-                f"{one.features} features",
-                aside=(HERE if one == state.dictionary else "", ""),
+                facts.name,
+                f"{facts.title} · {facts.name}",
+                f"{facts.features} features",
+                aside=(HERE if facts == state.dictionary else "", ""),
             )
-            for one in several
+            for facts in several
         ),
         *used,
         *(Choice(KNOWN, name, name, ADD) for name in known),
@@ -79,14 +79,14 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
 
 
 def _layers(ours: Sequence[DictionaryFacts]) -> str:
-    layers = sorted({one.layer for one in ours})
+    layers = sorted({facts.layer for facts in ours})
     if len(layers) == 1:
         return f"layer {layers[0]}"
     return f"{len(ours)}, layers {layers[0]}–{layers[-1]}"
 
 
 def _places(ours: Sequence[DictionaryFacts]) -> str:
-    return "; ".join(f"{one.title}, {one.features} features" for one in ours)
+    return "; ".join(f"{facts.title}, {facts.features} features" for facts in ours)
 
 
 class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
@@ -111,10 +111,10 @@ class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
         """Return the dictionaries in the working folder and in the model's that fit it."""
         from llmscope.learned.dictionaries.local_folders import fitting_folders
 
-        found = fitting_folders(Path(), info)
+        headers = fitting_folders(Path(), info)
         if isdir(folder := expanduser(info.spec)):
-            found += fitting_folders(Path(folder), info)
-        return found
+            headers += fitting_folders(Path(folder), info)
+        return headers
 
     def in_use(self) -> Collection[str]:
         """Return the names of the dictionary that is shown."""
@@ -126,12 +126,12 @@ class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
         self.dismiss()
         host = self._host
         if choice.heading == SHOW:
-            one = next(
+            chosen = next(
                 dictionary
                 for dictionary in host.state.dictionaries
                 if dictionary.name == choice.text
             )
             host.grid.show(BY_NAME["features"])
-            host.look_at(host.state.show_dictionary(one))
+            host.look_at(host.state.show_dictionary(chosen))
         else:
             host.dictionaries.toggle(host, choice.text)

@@ -55,16 +55,16 @@ class FeatureSearch:
         line = host.screen if isinstance(host.screen, FindFeatureScreen) else None
         figure = result.figure
         if figure.verdict.status == "refused":
-            said = display_text(figure.verdict.reason).replace("\n", " ")
-            host.tell(said, "warning")
+            reason = display_text(figure.verdict.reason).replace("\n", " ")
+            host.tell(reason, "warning")
             leave(host)
             if line is not None:
-                line.say(said)
+                line.say(reason)
             return
         if line is not None:
             line.action_leave()
         host.grid.enter(PANE)
-        ids = [int(one) for one in figure.extra.get("ids", ())]
+        ids = [int(index) for index in figure.extra.get("ids", ())]
         if ids:
             host.look_at(host.state.choose_feature(ids[0]))
 

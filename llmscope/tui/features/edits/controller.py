@@ -90,11 +90,11 @@ def remove(host: Host) -> None:
 
 def turn(host: Host, by: int) -> None:
     """Change the strength of the selected edit by one step in direction `by`."""
-    one = host.state.chosen_edit
-    if one is None:
+    listed = host.state.chosen_edit
+    if listed is None:
         host.tell(_no_edit(host), "warning")
-    elif not one.edit.turnable:
-        host.tell(f"{one.edit} has no strength: scale, set and steer have one", "warning")
+    elif not listed.edit.turnable:
+        host.tell(f"{listed.edit} has no strength: scale, set and steer have one", "warning")
     else:
         host.look_at(host.state.turned_edit(by), patiently=True)
 
@@ -102,24 +102,24 @@ def turn(host: Host, by: int) -> None:
 def change(host: Host) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     state = replace(host.state, change=not host.state.change)
-    said = ""
+    notice = ""
     if not state.change:
-        said = "" if state.in_force else "panes show the values again"
+        notice = "" if state.in_force else "panes show the values again"
     elif state.apart and state.versus_prompt is None:
-        said = "panes show A − B of the two models"
+        notice = "panes show A − B of the two models"
     elif state.apart:
-        said = "panes show A − B, at the tokens that both have"
+        notice = "panes show A − B, at the tokens that both have"
     elif not state.in_force:
-        said = (
+        notice = (
             "panes will show what edits change, or A − B of two prompts or models, once there are "
             "some"
         )
-    if said:
-        host.tell(said)
+    if notice:
+        host.tell(notice)
     host.look_at(state)
 
 
-def refused(host: Host, said: Refused) -> bool:
+def refused(host: Host, answer: Refused) -> bool:
     """Switch off the edits that the model refused, and go on without them.
 
     Returns:
@@ -128,9 +128,9 @@ def refused(host: Host, said: Refused) -> bool:
     from llmscope.tui.features.edits.dialog import EditScreen
 
     if isinstance(host.screen, EditScreen) and host.screen.shows_edit:
-        host.screen.refused(f"{said.reason} · {said.hint}" if said.hint else said.reason)
+        host.screen.refused(f"{answer.reason} · {answer.hint}" if answer.hint else answer.reason)
         return True
-    state = host.state.blamed(dict(said.faults))
+    state = host.state.blamed(dict(answer.faults))
     if state.in_force == host.state.in_force:
         return False
     for old, new in zip(host.state.edits, state.edits, strict=True):

@@ -109,8 +109,8 @@ class Generation:
         if group is None or not group.count:
             return marked(text), None, text
         before = marked(group.base)
-        said = Marked(before.text + group.said, before.cut)
-        return said, Written(len(before.text), group.ids), group.base
+        prompt = Marked(before.text + group.said, before.cut)
+        return prompt, Written(len(before.text), group.ids), group.base
 
     def step(self, host: Host, sampler: Sampler | None = None) -> None:
         """Generate one token with `sampler`; None is the sampler of the view state."""
@@ -145,7 +145,7 @@ class Generation:
         from llmscope.tui.actions.types import is_text
 
         keymap = host.user.keymap
-        keys = {own for name in WRITING for own in keymap.keys(keymap.action(name))}
+        keys = {key_name for name in WRITING for key_name in keymap.keys(keymap.action(name))}
         if key not in keys or (host.in_prompt and is_text(key)):
             self.stop(host)
 
@@ -178,8 +178,8 @@ class Generation:
             return
         forked = group.forked(count)
         self._set(host, forked)
-        said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
-        host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(said)}")
+        notice = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
+        host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(notice)}")
 
     def resample(self, host: Host) -> None:
         """Cut the text before the cursor's token, and sample `SAMPLED` branches from there.
@@ -250,13 +250,13 @@ class Generation:
         if self._asked is None or drawn.request.draw is not self._asked:
             return
         self._asked = None
-        said = _ending(drawn)
-        if said and drawn.stops and self._more and self.branches is not None:
+        ending = _ending(drawn)
+        if ending and drawn.stops and self._more and self.branches is not None:
             self._next_branch(host, self.branches)
             return
-        if said:
+        if ending:
             self.stop(host)
-            host.tell(said)
+            host.tell(ending)
             return
         late = monotonic() - self._drawn_at > PACE
         if self.runs and late and host.figures.waiting and not host.bandwidth.pause:

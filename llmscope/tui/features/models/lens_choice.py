@@ -42,6 +42,6 @@ def show(host: Host, name: str | None) -> None:
     state = host.state.with_lens(name)
     view = state.map_view
     if view.lens != "logit-lens" or view.mode == "lenses":
-        top = next(at for at, one in enumerate(MAP_VIEWS) if one.mode == "top")
+        top = next(at for at, map_view in enumerate(MAP_VIEWS) if map_view.mode == "top")
         state = replace(state, view=top)
     host.look_at(state)

@@ -56,12 +56,12 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
         kind = kind or (name or LOGIT if (name or LOGIT) in ABOUT else "")
         return Choice(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
 
-    found = [row(HERE, name) for name in ("", *state.lenses)]
+    choices = [row(HERE, name) for name in ("", *state.lenses)]
     listed_already = {abspath(name) for name in state.lenses}
     others = [file for file in files if abspath(file.name) not in listed_already]
-    found += [row(FOLDER, other.name, other.kind) for other in others]
+    choices += [row(FOLDER, other.name, other.kind) for other in others]
     names = (state.info.spec, state.info.name)
-    return [*found, *(row(HUB, one.name, one.kind) for one in published(names))]
+    return [*choices, *(row(HUB, lens.name, lens.kind) for lens in published(names))]
 
 
 class LensScreen(FoundListScreen["Known"]):

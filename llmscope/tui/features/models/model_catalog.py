@@ -59,8 +59,8 @@ def offers() -> Iterator[Offer]:
 def _offer(model: Stored) -> Offer:
     family = (f"with {', '.join(model.family)}",) if model.family else ()
     about = (model.architecture, *family, *model.notes)
-    taken = model.bytes + model.converted
-    return Offer(model.spec, sources()[model.source].title, taken, tuple(filter(None, about)))
+    size = model.bytes + model.converted
+    return Offer(model.spec, sources()[model.source].title, size, tuple(filter(None, about)))
 
 
 class Catalogue:
@@ -91,9 +91,9 @@ class Catalogue:
             or self._offers[package].group != RECENT
         ]
 
-    def add(self, found: Iterable[Offer]) -> None:
+    def add(self, offers: Iterable[Offer]) -> None:
         """Add models."""
-        for offer in found:
+        for offer in offers:
             named = (offer.spec, offer.spec.partition("==")[0])  # of a package, any version
             known = next((self._offers[spec] for spec in named if spec in self._offers), None)
             if known is not None and known.group == RECENT:
@@ -106,29 +106,29 @@ class Catalogue:
         """Return the models matching `typed`, by group; `typed` itself first if not listed."""
         typed = typed.strip()
         words = typed.casefold().split()
-        found = [offer for offer in self._listed() if _matches(offer, words)]
+        offers = [offer for offer in self._listed() if _matches(offer, words)]
         if self.complete:
-            found = [_elsewhere(offer) for offer in found]
+            offers = [_elsewhere(offer) for offer in offers]
         titles = (source.title for source in sources().values())
         order = list(dict.fromkeys((TYPED, RECENT, *titles)))
-        found.sort(key=lambda offer: order.index(offer.group))
-        if typed and all(offer.spec != typed for offer in found):
-            found.insert(0, Offer(typed, TYPED))
-        return found
+        offers.sort(key=lambda offer: order.index(offer.group))
+        if typed and all(offer.spec != typed for offer in offers):
+            offers.insert(0, Offer(typed, TYPED))
+        return offers
 
-    def meant(self, typed: str, found: list[Offer]) -> int | None:
+    def meant(self, typed: str, offers: list[Offer]) -> int | None:
         """Return the index of the model that enter opens by default; None if not known yet.
 
         A text that can only be a spec is taken as one. A word is a search if it matches the name of
         a model, and otherwise also a spec: `gpt2` does not open a model with architecture GPT2.
         """
         typed = typed.strip()
-        exact = next((at for at, one in enumerate(found) if one.spec == typed), None)
-        if exact is not None and (found[exact].group != TYPED or _is_spec(typed)):
+        exact = next((at for at, offer in enumerate(offers) if offer.spec == typed), None)
+        if exact is not None and (offers[exact].group != TYPED or _is_spec(typed)):
             return exact
         words = typed.casefold().split()
-        others = [at for at, one in enumerate(found) if one.group != TYPED]
-        named = [at for at in others if all(word in found[at].spec.casefold() for word in words)]
+        others = [at for at, offer in enumerate(offers) if offer.group != TYPED]
+        named = [at for at in others if all(word in offers[at].spec.casefold() for word in words)]
         if named or len(words) > 1:
             return next(iter(named or others), exact)
         return exact if self.complete else None

@@ -171,19 +171,19 @@ class PickerScreen(LineScreen):
 
     def _read(self) -> None:
         """Search for models; runs in its own thread, which does all file access."""
-        found: list[Offer] = []
+        batch: list[Offer] = []
         posted, listed, flaw = 0.0, 0, ""
         try:
             for offer in offers():
-                found.append(offer)
+                batch.append(offer)
                 # Each list is laid out as a whole, so it must have grown by a share of its length.
-                if time.monotonic() - posted > PACE and len(found) >= listed // 4:
-                    listed += len(found)
-                    self.post_message(ModelsFound(found, complete=False))
-                    found, posted = [], time.monotonic()
+                if time.monotonic() - posted > PACE and len(batch) >= listed // 4:
+                    listed += len(batch)
+                    self.post_message(ModelsFound(batch, complete=False))
+                    batch, posted = [], time.monotonic()
         except Exception as error:  # a cache may hold anything
             flaw = f"{type(error).__name__}: {error}"
-        self.post_message(ModelsFound(found, complete=True, flaw=flaw))
+        self.post_message(ModelsFound(batch, complete=True, flaw=flaw))
 
     def _take(self) -> None:
         marked = self._list.highlighted
@@ -202,14 +202,16 @@ class PickerScreen(LineScreen):
         """Show the matches; the selection stays on a model that the user moved to."""
         marked = self._list.highlighted
         was = None if marked is None or not self._walked else self._shown[marked]
-        found = self._catalogue.matching(self._line.value)
-        meant = self._catalogue.meant(self._line.value, found)
-        chosen = None if meant is None else found[meant].spec
-        if isinstance(was, Offer) and was.spec in (one.spec for one in found):
+        offers = self._catalogue.matching(self._line.value)
+        meant = self._catalogue.meant(self._line.value, offers)
+        chosen = None if meant is None else offers[meant].spec
+        if isinstance(was, Offer) and was.spec in (offer.spec for offer in offers):
             chosen = was.spec
-        self._shown = list(_with_heads(found))
+        self._shown = list(_with_heads(offers))
         self._list.set_options(self._rows())
-        places = {one.spec: at for at, one in enumerate(self._shown) if isinstance(one, Offer)}
+        places = {
+            offer.spec: at for at, offer in enumerate(self._shown) if isinstance(offer, Offer)
+        }
         self._list.highlighted = None if chosen is None else places[chosen]
         number = len(self._catalogue)
         reading = "" if self._catalogue.complete else " · reading …"
@@ -240,10 +242,10 @@ def _name(offer: Offer) -> str:
     return display_text(offer.spec, whitespace=True)
 
 
-def _with_heads(found: Sequence[Offer]) -> Iterator[Offer | str]:
+def _with_heads(offers: Sequence[Offer]) -> Iterator[Offer | str]:
     """Yield the offers, with the name of each group before its offers."""
     group = ""
-    for offer in found:
+    for offer in offers:
         if offer.group != group:
             group = offer.group
             yield group

@@ -268,8 +268,8 @@ def _offer(host: Host, left: Left, text: str) -> None:
         f"{count} edit{'s' * (count != 1)}" if count else "",
         "prompt" if left.text not in ("", text) else "",
     )
-    if said := " and ".join(filter(None, parts)):
-        host.tell(host.user.keymap.filled(f"{{undo}} brings back the {said} that it had last"))
+    if notice := " and ".join(filter(None, parts)):
+        host.tell(host.user.keymap.filled(f"{{undo}} brings back the {notice} that it had last"))
 
 
 def _state_for(info: ModelInfo, was: ViewState) -> ViewState:

@@ -92,12 +92,12 @@ class SaveScreen(FileLineScreen):
         from llmscope.export import format_of, formats
 
         path = Path(event.value.strip()).expanduser()
-        shown = path_text(event.value.strip())
+        name_typed = path_text(event.value.strip())
         try:
             paper = self._paper or path.suffix.lower() == ".pdf"
             save = self._save(path, format_of(path, PAPER_SUFFIXES if paper else None), paper)
             existing = [file for file in save.paths if file.exists() and not file.is_dir()]
-            name = shown if path in existing else path_text((*existing, path)[0])
+            name = name_typed if path in existing else path_text((*existing, path)[0])
             if self.asks_to_replace(existing, name):
                 return
             save.force = bool(existing)
@@ -110,16 +110,18 @@ class SaveScreen(FileLineScreen):
             self.say(f"{error} · {self._asked()}" if "suffix" in str(error) else str(error))
             return
         except (OSError, ValueError) as error:
-            self.say(f"cannot write {shown}: {display_text(str(error))}")
+            self.say(f"cannot write {name_typed}: {display_text(str(error))}")
             return
         self.action_leave()
 
     def _save(self, path: Path, format: str, paper: bool) -> Save:  # noqa: A002
         size = self._pane.outer_size
-        told = self._host.mode.figure_metadata(self._host.source, self._shown, self._state, format)
+        metadata = self._host.mode.figure_metadata(
+            self._host.source, self._shown, self._state, format
+        )
         if paper:
             drawn = partial(paper_picture, self._shown, self._state, format)
-            return Save(self._host, path, format, drawn, _on_paper(told), self._known)
+            return Save(self._host, path, format, drawn, _on_paper(metadata), self._known)
         made = partial(
             picture,
             self._shown,
@@ -129,29 +131,32 @@ class SaveScreen(FileLineScreen):
             look=self._host.look,
             tokens=self._tokens,
         )
-        return Save(self._host, path, format, made, told, self._known)
+        return Save(self._host, path, format, made, metadata, self._known)
 
 
 def suffixes() -> str:
     """Return the suffixes that a file may have, pictures that can be magnified first."""
     from llmscope.export import formats
 
-    order = sorted(formats().values(), key=lambda one: (one.holds == "numbers", not one.scales))
-    names = [one.name for one in order]
+    order = sorted(
+        formats().values(),
+        key=lambda file_format: (file_format.holds == "numbers", not file_format.scales),
+    )
+    names = [file_format.name for file_format in order]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _on_paper(
-    told: Callable[[dict[str, Any] | None], dict[str, Any] | None],
+    metadata: Callable[[dict[str, Any] | None], dict[str, Any] | None],
 ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
     """Return a function of the metadata whose command makes the picture for a paper."""
 
     def tell(provenance: dict[str, Any] | None) -> dict[str, Any] | None:
-        found = told(provenance)
-        known = (found or {}).get("provenance")
-        if found is None or known is None or not known.get("command"):
-            return found
-        return found | {"provenance": {**known, "command": f"{known['command']} --look paper"}}
+        record = metadata(provenance)
+        known = (record or {}).get("provenance")
+        if record is None or known is None or not known.get("command"):
+            return record
+        return record | {"provenance": {**known, "command": f"{known['command']} --look paper"}}
 
     return tell
 

@@ -54,32 +54,32 @@ def about(
 
     if state.info is None:
         return None
-    made = view(source, result, state)
+    reproduced = view(source, result, state)
     if provenance is not None:
-        line = None if made is None else command(made, format)
+        line = None if reproduced is None else command(reproduced, format)
         provenance = {**provenance, "command": line}
     info = replace(state.info, adapter=result.request.adapter)
     return about_dict(
         info if result.origin is None else result.origin.info,
         result.text,
         result.tokens,
-        state.focus if made is None else _focus(made, result, info),
-        _whatif(made, result),
+        state.focus if reproduced is None else _focus(reproduced, result, info),
+        _whatif(reproduced, result),
         provenance,
     )
 
 
-def _focus(made: View, result: Shown, info: ModelInfo) -> Focus:
+def _focus(reproduced: View, result: Shown, info: ModelInfo) -> Focus:
     """Return the focus that the command requests, counted from 0; its default places are last."""
     from llmscope.lenses import focus_from
 
     last = {"layer": info.layers - 1, "position": len(result.tokens) - 1}
-    focus = focus_from({**last, **made.cursor, **made.focus})
-    if made.other is not None and result.prompt_b is not None:
+    focus = focus_from({**last, **reproduced.cursor, **reproduced.focus})
+    if reproduced.other is not None and result.prompt_b is not None:
         focus = replace(focus, versus_prompt=_ids(result.prompt_b.tokens))
-    if made.words is not None:
-        one, other = result.figure.extra.get("words_ids", ((), ()))
-        focus = replace(focus, words=(tuple(map(int, one)), tuple(map(int, other))))
+    if reproduced.words is not None:
+        first, other = result.figure.extra.get("words_ids", ((), ()))
+        focus = replace(focus, words=(tuple(map(int, first)), tuple(map(int, other))))
     return focus
 
 
@@ -87,10 +87,10 @@ def _ids(tokens: tuple[Token, ...]) -> tuple[int, ...]:
     return tuple(token.id for token in tokens)
 
 
-def _whatif(made: View | None, result: Shown) -> EditsCaption:
+def _whatif(reproduced: View | None, result: Shown) -> EditsCaption:
     from llmscope.export import EditsCaption
 
-    if made is None:
+    if reproduced is None:
         other = result.request.versus_prompt
         return EditsCaption(result.request.edits, other, other is not None)
-    return EditsCaption(made.edits, made.other, made.other is not None)
+    return EditsCaption(reproduced.edits, reproduced.other, reproduced.other is not None)

@@ -170,5 +170,5 @@ def _ending(host: Host) -> str:
         return " ".join(last["ending"])
     if not last.get("writes"):
         return "this is where it ends"
-    said = "comes next: {write-token} writes it, and the walk begins again"
-    return f"{quoted_token(last['writes'])} {host.user.keymap.filled(said)}"
+    notice = "comes next: {write-token} writes it, and the walk begins again"
+    return f"{quoted_token(last['writes'])} {host.user.keymap.filled(notice)}"

@@ -31,17 +31,17 @@ def source(host: Host) -> None:
     """Go to an input of the selected step or number; if there are several, show a menu."""
     if not here(host):
         return
-    found = sources(host)[:MOST]
-    if not found:
+    inputs = sources(host)[:MOST]
+    if not inputs:
         learned = host.state.focus.weight is not None
         host.tell("a weight was learned, and made from nothing here" if learned else BEGINS)
-    elif len(found) == 1:
-        host.walkthrough.go(host, found[0].state)
+    elif len(inputs) == 1:
+        host.walkthrough.go(host, inputs[0].state)
     else:
-        entries = [Entry(str(at), source.said) for at, source in enumerate(found, 1)]
+        entries = [Entry(str(at), source.said) for at, source in enumerate(inputs, 1)]
 
         def go(letter: str) -> None:
-            host.walkthrough.go(host, found[int(letter) - 1].state)
+            host.walkthrough.go(host, inputs[int(letter) - 1].state)
 
         show_menu(host, "it is made of", entries, go, first=("enter",))
 
@@ -53,9 +53,9 @@ def sources(host: Host) -> list[StepSource]:
     if state.focus.weight is not None:
         return []
     if result is not None and (pane.among or state.focus.cell is not None):
-        found = _of_number(host, result.figure)
-        if found:
-            return found
+        inputs = _of_number(host, result.figure)
+        if inputs:
+            return inputs
     steps = table(host).steps
     step = steps[min(state.step, len(steps) - 1)]
     walked = table(host).walk_to
@@ -65,27 +65,27 @@ def sources(host: Host) -> list[StepSource]:
             for at in step["inputs"]
         ),
         *(
-            StepSource(f"weight {at + 1}, {weight_said(one)}", _weighed(state, at))
-            for at, one in enumerate(step["weights"])
+            StepSource(f"weight {at + 1}, {weight_said(weight)}", _weighed(state, at))
+            for at, weight in enumerate(step["weights"])
         ),
     ]
 
 
 def _of_number(host: Host, figure: Figure) -> list[StepSource]:
     cell, state, pane = figure.extra["cell"], host.state, table(host)
-    found: list[StepSource] = []
+    inputs: list[StepSource] = []
     for read in cell.get("reads", ()):
         at, head = landing(read, cell, state, pane.steps[read["step"]]["shape"])
         there = pane.walk_to(state, read["step"]).at_cell(at)
         there = replace(there, focus=replace(there.focus, head=head))
-        found.append(
+        inputs.append(
             StepSource(f"step {read['step']}, {source_said(read, host.look.ascii)}", there)
         )
     for weight in cell.get("weights", ()):
-        said = f"weight {weight['weight'] + 1}, {weight_said(weight)}"
+        text = f"weight {weight['weight'] + 1}, {weight_said(weight)}"
         row, column = (_first(part) for part in weight["index"])
-        found.append(StepSource(said, _weighed(state, weight["weight"]).at_cell((row, column))))
-    return found
+        inputs.append(StepSource(text, _weighed(state, weight["weight"]).at_cell((row, column))))
+    return inputs
 
 
 def landing(

@@ -90,22 +90,22 @@ def safe_command(command: object) -> str | None:
     declared = {option.flag: option.kind == "switch" for option in command_options()}
     switches = SWITCHES | {flag for flag, switch in declared.items() if switch}
     values = VALUES | {flag for flag, switch in declared.items() if not switch}
-    kept, rest = words[:2], words[2:]
+    words_kept, rest = words[:2], words[2:]
     if rest and not rest[0].startswith("-"):
         if not _MODEL.fullmatch(rest[0]) or not _visible(rest[0]):
             return None
-        kept.append(rest.pop(0))
+        words_kept.append(rest.pop(0))
     while rest:
         word = rest.pop(0)
         if word in switches:
-            kept.append(word)
+            words_kept.append(word)
         elif word in values and rest and _visible(rest[0]):
-            kept += [word, rest.pop(0)]
+            words_kept += [word, rest.pop(0)]
         elif word.partition("=")[0] in TEXTS and "=" in word:
-            kept.append(word)
+            words_kept.append(word)
         elif word not in TRUST:
             return None
-    return shlex.join(kept)
+    return shlex.join(words_kept)
 
 
 def _visible(word: str) -> bool:

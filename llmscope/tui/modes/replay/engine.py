@@ -39,9 +39,9 @@ class ReplayEngine:
         tokens = self._snapshot.tokens
         figures: dict[str, Figure] = {}
         for want in request.wants:
-            found = self._panes.get(want.key)
-            if found is not None:
-                figures[want.key] = found.shown(want.focus, tokens)
+            pane = self._panes.get(want.key)
+            if pane is not None:
+                figures[want.key] = pane.shown(want.focus, tokens)
             elif want.key == "tokens":  # always requested, for the rows around a map
                 reason = "not in this snapshot: tokens"
                 figures[want.key] = Figure.refused(want.lens, want.lens, reason)

@@ -31,8 +31,11 @@ def recorded_states(
     if model is not None:
         from llmscope.models.loading.described import described
 
-        found = described(model)
-        tokens, sizes = found.tokens, StreamSizes(found.layers, found.width, found.vocabulary)
+        description = described(model)
+        tokens, sizes = (
+            description.tokens,
+            StreamSizes(description.layers, description.width, description.vocabulary),
+        )
     states = read_hidden_states(path, layers, sizes=sizes)
     if len(states) > MOST_TOKENS:
         raise ScopeError(

@@ -30,7 +30,7 @@ def restored(figure: Figure) -> Figure:
 
 def _restored(name: str, value: Any) -> Any:
     if name == "names" and isinstance(value, Mapping):  # JSON stores the ids as strings
-        return {int(key): one for key, one in value.items() if _is_whole(key)}
+        return {int(key): item for key, item in value.items() if _is_whole(key)}
     if value is None and name == "kl":  # JSON has no NaN
         return math.nan
     if isinstance(value, list):

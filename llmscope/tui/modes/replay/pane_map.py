@@ -47,8 +47,8 @@ class PaneFigure:
         A dictionary of features is shown at all layers that are nearest to its own.
         """
         names = PLACES[1:] if "dictionary" in self.figure.extra else PLACES
-        found = {name: self.figure.extra.get(name) for name in names}
-        return {name: at for name, at in found.items() if type(at) is int}
+        known = {name: self.figure.extra.get(name) for name in names}
+        return {name: at for name, at in known.items() if type(at) is int}
 
     def at(self, focus: Focus) -> dict[str, int]:
         """Return the coordinates of `focus` that the figure depends on."""
@@ -104,16 +104,16 @@ def held(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
 
     The first of a kind has the key of the live app's pane, so that the status bar finds it.
     """
-    found: list[PaneFigure] = []
-    taken: set[str] = set()
+    panes: list[PaneFigure] = []
+    used: set[str] = set()
     for place, figure in enumerate(figures):
         mode = mode_of(figure, focus)
-        asked = replace(focus, mode=mode)
+        requested = replace(focus, mode=mode)
         for kind in kinds_of(figure, mode) or ("",):
-            key = kind if kind and kind not in taken else f"figure-{place}{'-' * bool(kind)}{kind}"
-            taken.add(key)
-            found.append(PaneFigure(key, kind, figure, asked))
-    return tuple(found)
+            key = kind if kind and kind not in used else f"figure-{place}{'-' * bool(kind)}{kind}"
+            used.add(key)
+            panes.append(PaneFigure(key, kind, figure, requested))
+    return tuple(panes)
 
 
 def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]:
@@ -129,11 +129,11 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     if edited:
         order.insert(1, None)  # the pane of the edits, on the first page below its figures
     workspaces: list[Workspace] = []
-    for at, some in enumerate(parted(order, DETAILS + 1), 1):
-        figures = [one for one in some if one is not None]
+    for at, part in enumerate(parted(order, DETAILS + 1), 1):
+        figures = [one for one in part if one is not None]
         spine = next((figure for figure in figures if _is_map(figure.figure)), figures[0])
         details = [figure.key for figure in figures if figure is not spine]
-        if len(figures) < len(some):
+        if len(figures) < len(part):
             details.append(EDITED)
         workspaces.append(
             Workspace(

@@ -68,11 +68,11 @@ class ReplayPane(FigurePane):
 
     def useful_rows(self, layers: int) -> UsefulRows:
         """Return the rows that it can use: a figure of a file never gets longer."""
-        least, most = super().useful_rows(layers)
+        lowest, highest = super().useful_rows(layers)
         axes = self.held.figure.axes
-        if most is None and axes:
-            most = len(axes[0]) + AROUND
-        return UsefulRows(least, most)
+        if highest is None and axes:
+            highest = len(axes[0]) + AROUND
+        return UsefulRows(lowest, highest)
 
     def want(self, state: ViewState) -> Want:
         """Request the figure, for the cursor coordinates that it depends on."""
@@ -172,14 +172,14 @@ def panes_of(
     """Return the panes by their keys."""
     live = pane_classes()
     panes: dict[str, FigurePane] = {}
-    for one in figures:
-        base = live.get(one.kind, FigurePane)
-        own = ReplayWalkPane if issubclass(base, WalkthroughPane) else ReplayPane
-        bases = (own,) if issubclass(own, base) else (own, base)
-        made = type(f"Replayed{base.__name__}", bases, {"key": one.key, "held": one})
-        panes[one.key] = made(look)
+    for figure in figures:
+        base = live.get(figure.kind, FigurePane)
+        replay = ReplayWalkPane if issubclass(base, WalkthroughPane) else ReplayPane
+        bases = (replay,) if issubclass(replay, base) else (replay, base)
+        pane = type(f"Replayed{base.__name__}", bases, {"key": figure.key, "held": figure})
+        panes[figure.key] = pane(look)
     if whatif.edits or whatif.held:
         brief = len(whatif.caption(WIDE, look)) == 1
-        made = type("ReplayedPass", (PassPane,), {"whatif": whatif, "brief": brief})
-        panes[EDITED] = made(look)
+        pane = type("ReplayedPass", (PassPane,), {"whatif": whatif, "brief": brief})
+        panes[EDITED] = pane(look)
     return panes

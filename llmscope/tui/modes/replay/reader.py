@@ -71,12 +71,12 @@ def recorded(path: Path) -> Recorded:
             cannot be drawn.
     """
     try:
-        found = read(path)
+        snapshot = read(path)
     except SidecarError as error:
         if not error.arrays.is_file():
             raise
-        found = read(error.arrays)
-    return recorded_of(path, found)
+        snapshot = read(error.arrays)
+    return recorded_of(path, snapshot)
 
 
 def recorded_of(path: Path, snapshot: Snapshot) -> Recorded:
@@ -162,16 +162,16 @@ def _info(model: Any) -> ModelInfo:
     )
 
 
-def _tokens(found: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _tokens(records: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the ids and labels of the tokens."""
-    if not isinstance(found, list) or not 0 < len(found) <= MOST_TOKENS:
+    if not isinstance(records, list) or not 0 < len(records) <= MOST_TOKENS:
         raise ValueError("it has no list of tokens, or one that no screen could show")
-    for place, one in enumerate(found):
-        if not isinstance(one, dict) or one.get("position") != place:
+    for place, record in enumerate(records):
+        if not isinstance(record, dict) or record.get("position") != place:
             raise ValueError(f"token {place} is missing or not in its place")
-        if not isinstance(one.get("text"), str) or type(one.get("id")) is not int:
+        if not isinstance(record.get("text"), str) or type(record.get("id")) is not int:
             raise ValueError(f"token {place} lacks its id or its text")
-    return tuple(one["id"] for one in found), tuple(one["text"] for one in found)
+    return tuple(record["id"] for record in records), tuple(record["text"] for record in records)
 
 
 def _placed(
@@ -179,14 +179,14 @@ def _placed(
 ) -> tuple[str, tuple[Token, ...]]:
     """Return the text, and the tokens with their offsets in it."""
     known = (tuple(figure.extra.get("special", ())) for figure in figures)
-    special = next((one for one in known if len(one) == len(ids)), (False,) * len(ids))
-    said = [_bytes(label) for label in labels]
+    special = next((flags for flags in known if len(flags) == len(ids)), (False,) * len(ids))
+    encoded = [_bytes(label) for label in labels]
     if isinstance(prompt, str) and prompt:
         text = prompt
-        spans = align(text, said, special) if _is_whole(text) else None
+        spans = align(text, encoded, special) if _is_whole(text) else None
         spans = _searched(text, labels) if spans is None else spans
     else:
-        text, spans = join(said)
+        text, spans = join(encoded)
     return text, tuple(
         Token(position, token, label, *span, bool(marked))
         for position, (token, label, span, marked) in enumerate(
@@ -236,30 +236,30 @@ def _bytes(label: str) -> bytes:
     )
 
 
-def _focus(found: Any, info: ModelInfo, length: int) -> Focus:
+def _focus(record: Any, info: ModelInfo, length: int) -> Focus:
     """Return the focus of the snapshot, resolved for the model and the prompt of the file."""
-    if not isinstance(found, dict):
+    if not isinstance(record, dict):
         raise ValueError("its focus is no JSON object")
-    known = {name: found[name] for name in _KEPT if name in found}
+    known = {name: record[name] for name in _KEPT if name in record}
     for name, value in known.items():
         if type(value) not in _KEPT[name]:
             raise ValueError(f"its focus has an invalid {name}")
     focus = Focus(**known)
     for option in options().values():
-        if option.name in found and option.name not in FIELDS:
+        if option.name in record and option.name not in FIELDS:
             try:
-                value = option.checked(found[option.name], info.vocabulary)
+                value = option.checked(record[option.name], info.vocabulary)
             except (TypeError, ValueError):
                 raise ValueError(f"its focus has an invalid {option.name}") from None
             focus = option.set(focus, value)
     return focus.resolve(layers=info.layers, heads=info.heads, positions=length)
 
 
-def _count(value: Any, what: str, most: int = 1 << 62) -> int:
-    if type(value) is not int or not 0 <= value <= most:
+def _count(value: Any, what: str, limit: int = 1 << 62) -> int:
+    if type(value) is not int or not 0 <= value <= limit:
         raise ValueError(f"its model has no number of {what}")
     return value
 
 
-def _text(value: Any, otherwise: str = "", most: int = LONGEST_TEXT) -> str:
-    return short(value, "a text", most) if isinstance(value, str) and value else otherwise
+def _text(value: Any, otherwise: str = "", limit: int = LONGEST_TEXT) -> str:
+    return short(value, "a text", limit) if isinstance(value, str) and value else otherwise

@@ -43,13 +43,13 @@ def replay_app(
 ) -> LlmscopeApp:
     """Return the app, ready to run on the content of a file."""
     panes = held(snapshot.figures, snapshot.focus)
-    told = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
-    edited = bool(told.edits) or told.held
+    caption = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
+    edited = bool(caption.edits) or caption.held
 
     def make(look: RenderOptions) -> Any:
         from llmscope.tui.modes.replay.panes import panes_of
 
-        return panes_of(panes, told, look)
+        return panes_of(panes, caption, look)
 
     replay = Replay(
         about=snapshot.about,
@@ -97,7 +97,7 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
     origin = origin if isinstance(origin, Mapping) else {}
     versions = about.get("versions")
     versions = versions if isinstance(versions, Mapping) else {}
-    found = {
+    table = {
         "file": str(snapshot.path),
         "model": info.spec,
         "revision": info.revision,
@@ -111,7 +111,7 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
         **origin,
     }
     rows: list[tuple[str, str]] = []
-    for name, value in found.items():
+    for name, value in table.items():
         rows.extend(_rows(str(name), value))
     more = len(rows) - MOST_FACTS
     if more > 0:
@@ -135,9 +135,9 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
     if value is None or value == "":
         return []
     if isinstance(value, Mapping):
-        return [row for key, one in value.items() for row in _rows(f"{name} {key}", one)]
+        return [row for key, item in value.items() for row in _rows(f"{name} {key}", item)]
     if isinstance(value, list):
-        return [(name, str(one)) for one in value]
+        return [(name, str(item)) for item in value]
     return [(name, str(value))]
 
 

@@ -41,7 +41,7 @@ class ReportPane(ReplayPane):
 def panes_of(figures: Sequence[PaneFigure], look: RenderOptions) -> dict[str, FigurePane]:
     """Return the panes by their keys."""
     panes: dict[str, FigurePane] = {}
-    for one in figures:
-        made = type("ReportPane", (ReportPane,), {"key": one.key, "held": one})
-        panes[one.key] = made(look)
+    for figure in figures:
+        pane = type("ReportPane", (ReportPane,), {"key": figure.key, "held": figure})
+        panes[figure.key] = pane(look)
     return panes

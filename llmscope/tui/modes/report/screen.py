@@ -60,8 +60,8 @@ class ReportMode(Replay):
     def clauses(self, host: Host) -> list[str]:
         """Return the mean under the cursor."""
         described = getattr(host.grid.pane, "described", None)
-        said = described() if callable(described) else ""
-        return [said] if said else []
+        text = described() if callable(described) else ""
+        return [text] if text else []
 
 
 def run(
@@ -80,22 +80,22 @@ def run(
     Raises:
         ScopeError: the folder cannot be read, or the app failed.
     """
-    found = report(place, ReportRequest())
+    result = report(place, ReportRequest())
     gc.enable()
-    app = report_app(found, look=look, bandwidth=bandwidth, keymap=read_keymap())
+    app = report_app(result, look=look, bandwidth=bandwidth, keymap=read_keymap())
     return stay(app, lambda: None, debug=debug, typed=typed)
 
 
 def report_app(
-    found: Report,
+    result: Report,
     *,
     look: RenderOptions | None = None,
     bandwidth: Bandwidth = HIGH,
     keymap: Keymap | None = None,
 ) -> LlmscopeApp:
     """Return the app, ready to run."""
-    panes, pages = _pages(found)
-    recorded = _recorded(found, [pane.figure for pane in panes])
+    panes, pages = _pages(result)
+    recorded = _recorded(result, [pane.figure for pane in panes])
 
     def make(look: RenderOptions) -> Any:
         from llmscope.tui.modes.report.panes import panes_of
@@ -105,8 +105,8 @@ def report_app(
     mode = ReportMode(
         about={},
         command=None,
-        banner=_banner(found),
-        facts=_facts(found),
+        banner=_banner(result),
+        facts=_facts(result),
         workspaces=pages,
         panes=make,
     )
@@ -123,12 +123,12 @@ def report_app(
     )
 
 
-def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
+def _pages(result: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
     """Return the panes, and the pages that show them: one or more for each lens."""
     panes: list[PaneFigure] = []
     pages: list[Workspace] = []
-    for lens in found.lenses:
-        figures = [_drawable(figure) for figure in lens_figures(lens, found.how)]
+    for lens in result.lenses:
+        figures = [_drawable(figure) for figure in lens_figures(lens, result.how)]
         if not figures:  # it was refused for all prompts
             continue
         first = len(panes)
@@ -149,8 +149,8 @@ def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
                 )
             )
     pages = pages[:PAGES]
-    shown = {key for page in pages for key in page.panes}
-    return [pane for pane in panes if pane.key in shown], tuple(pages)
+    listed = {key for page in pages for key in page.panes}
+    return [pane for pane in panes if pane.key in listed], tuple(pages)
 
 
 def _drawable(figure: Figure) -> Figure:
@@ -162,10 +162,10 @@ def _drawable(figure: Figure) -> Figure:
     return replace(figure, axes=axes)
 
 
-def _recorded(found: Report, figures: list[Figure]) -> Recorded:
+def _recorded(result: Report, figures: list[Figure]) -> Recorded:
     """Return what the engine of a replay answers from: a report has no prompt of its own."""
     layers, heads = (_most(figures, name) + 1 for name in ("layer", "head"))
-    name = found.model or "a batch"
+    name = result.model or "a batch"
     info = ModelInfo(
         name,
         name,
@@ -181,10 +181,10 @@ def _recorded(found: Report, figures: list[Figure]) -> Recorded:
         device="",
     )
     return Recorded(
-        path=Path(found.folder),
+        path=Path(result.folder),
         about={},
         info=info,
-        text=_summary(found),
+        text=_summary(result),
         tokens=(),
         focus=strongest(figures).resolve(layers=info.layers, heads=info.heads, positions=1),
         figures=tuple(figures),
@@ -203,38 +203,38 @@ def _most(figures: list[Figure], name: str) -> int:
     return max((int(label) for label in labels if label.isdecimal()), default=-1)
 
 
-def _summary(found: Report) -> str:
+def _summary(result: Report) -> str:
     """Return what stands in place of a prompt."""
-    words = [f"{found.prompts:,} prompts"]
-    if found.failed:
-        words.append(f"{found.failed:,} failed")
-    if not found.complete:
+    words = [f"{result.prompts:,} prompts"]
+    if result.failed:
+        words.append(f"{result.failed:,} failed")
+    if not result.complete:
         words.append("not finished")
-    words.append(level_text(found.how))
-    return f"Report of {found.folder}: {', '.join(words)}."
+    words.append(level_text(result.how))
+    return f"Report of {result.folder}: {', '.join(words)}."
 
 
-def _banner(found: Report) -> tuple[tuple[str, int], ...]:
-    name = found.folder.rstrip("/").rpartition("/")[2]
+def _banner(result: Report) -> tuple[tuple[str, int], ...]:
+    name = result.folder.rstrip("/").rpartition("/")[2]
     return (
-        (f"{found.prompts:,} prompts", 7),
+        (f"{result.prompts:,} prompts", 7),
         ("report", 0),
         (name if len(name) <= 40 else f"{name[:39]}…", 2),
     )
 
 
-def _facts(found: Report) -> tuple[tuple[str, str], ...]:
+def _facts(result: Report) -> tuple[tuple[str, str], ...]:
     """Return what is known of the batch, as (name, value) rows."""
-    how = found.how
+    how = result.how
     rows = [
-        ("folder", found.folder),
-        ("model", found.model),
-        ("prompts", f"{found.prompts:,}"),
-        ("failed", f"{found.failed:,}"),
-        ("most frequent error", found.error),
+        ("folder", result.folder),
+        ("model", result.model),
+        ("prompts", f"{result.prompts:,}"),
+        ("failed", f"{result.failed:,}"),
+        ("most frequent error", result.error),
         ("intervals", f"{level_text(how)}, {how.resamples:,} resamples, seed {how.seed}"),
     ]
-    for lens in found.lenses:
+    for lens in result.lenses:
         counts = ", ".join(f"{count:,} {status}" for status, count in lens.statuses.items())
         rows.append((f"lens {lens.lens}", counts or f"{lens.prompts:,} prompts"))
         rows.append((f"refused by {lens.lens}", lens.reason))

@@ -49,9 +49,9 @@ class WatchEngine:
         prompt, step = request.moment
         figures: dict[str, Figure] = {}
         for want in request.wants:
-            found = self._figure(want, prompt, step)
-            if found is not None:
-                figures[want.key] = found
+            figure = self._figure(want, prompt, step)
+            if figure is not None:
+                figures[want.key] = figure
             elif want.key == "tokens":  # always requested
                 reason = "the lens tokens was not recorded"
                 figures[want.key] = Figure.refused("tokens", "tokens", reason)

@@ -120,7 +120,7 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
         moment = state.moment
         if moment is None:
             return state
-        steps = [one.step for one in self.view.main.steps]
+        steps = [line.step for line in self.view.main.steps]
         at = int(np.searchsorted(steps, number))
         return replace(state, moment=moment.at(at))
 
@@ -132,7 +132,9 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
         steps = result.figure.extra.get("steps")
         if steps is None:
             labels = result.figure.axes[-1].labels
-            return np.array([int(one) if one.isdecimal() else at for at, one in enumerate(labels)])
+            return np.array(
+                [int(label) if label.isdecimal() else at for at, label in enumerate(labels)]
+            )
         return np.asarray(steps)
 
     def _column(self, state: ViewState) -> int | None:
@@ -225,7 +227,7 @@ class CurvePane(OverTimePane):
     def want(self, state: ViewState) -> Want:
         """Request the curve of the pane that has the focus, or had it last."""
         host = cast("Host", self.app)
-        slots = {key: one.slot for key, one in host.grid.panes.items() if hasattr(one, "slot")}
+        slots = {key: pane.slot for key, pane in host.grid.panes.items() if hasattr(pane, "slot")}
         current = host.grid.current
         if current in slots and current not in (CURVE, LOGGED):
             self.followed = current
@@ -284,8 +286,8 @@ def build_panes(
     first = view.slots[0]
     for key, (slot, title) in over.items():
         row = ROWS.get(slot.lens, "token")
-        own = {"key": key, "slot": slot, "named": title, "row": row}
-        made = type("MapOverTime", (OverTimePane,), own)
+        attributes = {"key": key, "slot": slot, "named": title, "row": row}
+        made = type("MapOverTime", (OverTimePane,), attributes)
         made.view = view  # type: ignore[attr-defined]
         panes[key] = made(look)
     for kind in (CurvePane, LoggedPane):

@@ -67,20 +67,20 @@ class RunBar(Widget):
         """Render the line, without the parts that do not fit."""
         if self._moment is None:
             return Content("")
-        kept = [(text, rank, 0) for text, rank in self._left]
-        kept += [(text, rank, 1) for text, rank in self._right]
+        parts = [(text, rank, 0) for text, rank in self._left]
+        parts += [(text, rank, 1) for text, rank in self._right]
         width = self.size.width
 
         def sides() -> tuple[str, str]:
             return tuple(  # type: ignore[return-value]
-                " · ".join(text for text, _, side in kept if side == which) for which in (0, 1)
+                " · ".join(text for text, _, side in parts if side == which) for which in (0, 1)
             )
 
         while sum(map(cell_len, sides())) + LEAST + 2 > width:
-            loose = max(kept, key=lambda one: one[1], default=("", 0, 0))
+            loose = max(parts, key=lambda part: part[1], default=("", 0, 0))
             if not loose[1]:
                 break
-            kept.remove(loose)
+            parts.remove(loose)
         left, right = sides()
         room = width - cell_len(left) - cell_len(right) - 2
         if room < 3:

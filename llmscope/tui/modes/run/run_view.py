@@ -112,31 +112,35 @@ class RunView:
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """The slots of all runs, in the order in which the lenses were recorded."""
-        found: list[Slot] = []
+        slots: list[Slot] = []
         for at, run in enumerate(self.runs):
-            most: dict[str, int] = {}
+            counts: dict[str, int] = {}
             for prompt in range(len(run.info.prompts)):
                 here: dict[str, int] = {}
                 for one in self._figures(at, prompt):
                     here[one.lens] = here.get(one.lens, 0) + 1
-                most = {lens: max(here.get(lens, 0), most.get(lens, 0)) for lens in most | here}
-            for lens, count in most.items():
+                counts = {
+                    lens: max(here.get(lens, 0), counts.get(lens, 0)) for lens in counts | here
+                }
+            for lens, count in counts.items():
                 for number in range(count):
                     # A widget's id: a lens of a hostile folder may be named anything.
                     key = f"{LETTERS[at]}-{_UNSAFE.sub('_', lens)[:40]}-{number}"
-                    while any(one.key == key for one in found):
+                    while any(one.key == key for one in slots):
                         key += "_"
-                    found.append(Slot(key, at, lens, number))
-        return tuple(found)
+                    slots.append(Slot(key, at, lens, number))
+        return tuple(slots)
 
     def _figures(self, run: int, prompt: int) -> list[RunFigure]:
         figures = self.runs[run].info.figures
-        return [one for one in figures if one.prompt in (prompt, None)]
+        return [figure for figure in figures if figure.prompt in (prompt, None)]
 
     def figure_in(self, slot: Slot, prompt: int) -> RunFigure | None:
         """Return which figure a slot shows for a prompt; None if it is not recorded for it."""
-        found = [one for one in self._figures(slot.run, prompt) if one.lens == slot.lens]
-        return found[slot.number] if slot.number < len(found) else None
+        matching = [
+            figure for figure in self._figures(slot.run, prompt) if figure.lens == slot.lens
+        ]
+        return matching[slot.number] if slot.number < len(matching) else None
 
     def step_of(self, run: int, step: int) -> StepLine:
         """Return the step of a run that is shown at a step of the main run, by its index.
@@ -172,8 +176,8 @@ class RunView:
         if which.key not in shard.keys:
             return Figure.refused(slot.lens, slot.lens, "this step does not hold it")
         try:
-            found = slice_at(unpack(shard.packed(which.key)), focus or Focus())
-            return found if focus is None else restored(found)
+            figure = slice_at(unpack(shard.packed(which.key)), focus or Focus())
+            return figure if focus is None else restored(figure)
         except BROKEN as error:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
             return Figure.refused(slot.lens, slot.lens, reason)
@@ -212,8 +216,8 @@ class RunView:
         target = self.runs[run].info.prompts[prompt].target
         if target is None:
             return title
-        said = display_text(target, whitespace=True)[:40]
-        return title.replace("the target", f"‹{said}›")
+        word = display_text(target, whitespace=True)[:40]
+        return title.replace("the target", f"‹{word}›")
 
     def curve(self, slot: Slot, prompt: int, focus: Focus) -> Figure:
         """Return the curve of the number under the cursor over the steps, one for each run.
@@ -239,14 +243,14 @@ class RunView:
             return Figure.refused(slot.lens, title, "there is no number under the cursor")
         return curves(named, f"{display_text(title)} · by step", unit, verdict)
 
-    def _alike(self, run: int, one: RunFigure, other: int, figure: RunFigure) -> bool:
+    def _alike(self, run: int, mine: RunFigure, other: int, figure: RunFigure) -> bool:
         """Return whether figures of two runs can be drawn in one plot."""
         if run == other:
             return True
-        same = (one.mode, one.options) == (figure.mode, figure.options)
+        same = (mine.mode, mine.options) == (figure.mode, figure.options)
         targets = (
             None if at.prompt is None else self.runs[of].info.prompts[at.prompt].target
-            for of, at in ((run, one), (other, figure))
+            for of, at in ((run, mine), (other, figure))
         )
         return same and len(set(targets)) == 1
 
@@ -278,18 +282,18 @@ class RunView:
         """
         if prompt not in self._recorded:
             info = self.main.info
-            told = info.prompts[prompt]
+            record = info.prompts[prompt]
             about = {
                 "schema": 1,
                 "llmscope": info.llmscope,
                 "model": info.model,
                 "versions": info.versions,
-                "prompt": told.text,
+                "prompt": record.text,
                 "tokens": [
                     {"position": at, "id": id_, "text": label}
-                    for at, (id_, label) in enumerate(zip(told.ids, told.labels, strict=False))
+                    for at, (id_, label) in enumerate(zip(record.ids, record.labels, strict=False))
                 ],
-                "focus": told.focus,
+                "focus": record.focus,
             }
             figure = self._any_figure(prompt)
             if figure is None:
@@ -297,21 +301,21 @@ class RunView:
                 named = path_text(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run")
             try:
-                found = recorded_of(self.main.folder, Snapshot(about, (figure,)))
+                snapshot = recorded_of(self.main.folder, Snapshot(about, (figure,)))
             except ScopeError as error:
                 reason = error.message.partition(": ")[2] or error.message
                 named = path_text(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run") from error
-            self._recorded[prompt] = found
+            self._recorded[prompt] = snapshot
         return self._recorded[prompt]
 
     def _any_figure(self, prompt: int) -> Figure | None:
         """Return a figure of a prompt, at the newest step that has one; its tokens if it can."""
         order = sorted(self.slots, key=lambda slot: slot.lens != "tokens")
         for slot in order:
-            found = self.newest_figure(slot, (prompt,)) if slot.run == 0 else None
-            if found is not None:
-                return found
+            figure = self.newest_figure(slot, (prompt,)) if slot.run == 0 else None
+            if figure is not None:
+                return figure
         return None
 
     def newest_figure(
@@ -328,9 +332,9 @@ class RunView:
         for line in reversed(series.sampled(columns=LOOKED)):
             shard = series.shard(line)
             for prompt in prompts if shard is not None else ():
-                found = self._in_shard(slot, prompt, line, focus)
-                if found.verdict.status != "refused":
-                    return found
+                figure = self._in_shard(slot, prompt, line, focus)
+                if figure.verdict.status != "refused":
+                    return figure
         assert steps
         return None
 

@@ -88,7 +88,7 @@ class RunFollower:
         """Tell what is missing or damaged, once for each."""
         failures = () if self.recorder is None else self.recorder.failures
         for flaws in (failures, *(tuple(run.flaws.values()) for run in self.view.runs)):
-            new = [said for said in flaws if said not in self.told]
+            new = [flaw for flaw in flaws if flaw not in self.told]
             self.told.update(new)
             if new:
                 more = f" (and {len(new) - 1} more: see where from)" if len(new) > 1 else ""
@@ -152,14 +152,14 @@ class RunMode(Replay):
 
     def usage(self, pane: FigurePane | None) -> str | None:  # type: ignore[override]
         """Return how to use a pane over time; None for the others."""
-        own = None if pane is None else vars(type(pane)).get("view")
-        return None if pane is None or own is None else pane.usage
+        view = None if pane is None else vars(type(pane)).get("view")
+        return None if pane is None or view is None else pane.usage
 
     def clauses(self, host: Host) -> list[str]:
         """Return the clauses about the cursor; in a map or curve over the steps, of its cell."""
         described = getattr(host.grid.pane, "described", None)
-        said = described() if callable(described) else ""
-        return [said] if said else super().clauses(host)
+        text = described() if callable(described) else ""
+        return [text] if text else super().clauses(host)
 
     def current_facts(self) -> Sequence[tuple[str, str]]:
         """Return facts about the run and its model, as pairs of name and value."""
@@ -211,9 +211,9 @@ class RunMode(Replay):
         moment = state.moment
         view = self.playing.view
         at = view.main.steps[0 if moment is None else moment.step]
-        told = view.recorded(0 if moment is None else moment.prompt).about
+        record = view.recorded(0 if moment is None else moment.prompt).about
         run = {"run": view.name(0), "step": at.step}
-        return lambda _: {**told, "provenance": run}
+        return lambda _: {**record, "provenance": run}
 
 
 def watch_app(
@@ -274,11 +274,11 @@ def watch_app(
 def _panes(view: RunView) -> dict[str, tuple[Slot, PaneFigure]]:
     """Return the panes of figures at a step: their slots, and figures that stand for the others."""
     prompts = range(len(view.main.info.prompts))
-    found = [(slot, view.newest_figure(slot, prompts, Focus())) for slot in view.slots]
-    kept = [(slot, one) for slot, one in found if one is not None]
+    figures = [(slot, view.newest_figure(slot, prompts, Focus())) for slot in view.slots]
+    known = [(slot, figure) for slot, figure in figures if figure is not None]
     panes: dict[str, tuple[Slot, PaneFigure]] = {}
-    for pane in held([one for _, one in kept], view.recorded(0).focus):
-        panes[pane.key] = next(slot for slot, one in kept if one is pane.figure), pane
+    for pane in held([figure for _, figure in known], view.recorded(0).focus):
+        panes[pane.key] = next(slot for slot, figure in known if figure is pane.figure), pane
     return panes
 
 
@@ -290,9 +290,9 @@ def _workspaces(
     """Return the pages: the figures of a step, of each run; then the maps over the steps."""
     workspaces: list[Workspace] = []
     for run in range(len(view.runs)):
-        some = [pane for slot, pane in at_step.values() if slot.run == run]
+        panes = [pane for slot, pane in at_step.values() if slot.run == run]
         name = f" of {view.name(run)}" if len(view.runs) > 1 else ""
-        for page in pages(some, edited=False) if some else ():
+        for page in pages(panes, edited=False) if panes else ():
             workspaces.append(
                 replace(page, name=f"step-{len(workspaces) + 1}", title=f"At the step{name}")
             )
@@ -342,11 +342,11 @@ def _bar(
     right = [(f"loss {_loss(view, line)}", 1)] if _loss(view, line) else []
     if state:
         right.append((state, 2))
-    said = overhead(view)
+    text = overhead(view)
     if source:
         right.append((display_text(source), 2))
-    elif said:
-        right.append((said, 4))
+    elif text:
+        right.append((text, 4))
     return tuple(left), tuple(right)
 
 
@@ -387,7 +387,7 @@ def run_facts(view: RunView) -> tuple[tuple[str, str], ...]:
             ("folder", display_text(str(run.folder))),
             ("steps", f"{len(run.steps)}, from {run.steps[0].step} to {run.steps[-1].step}"),
             ("recording", f"{took:.1f} s of {whole:.0f} s, {each:.0f} ms a step"),
-            *(("damaged", said) for said in run.flaws.values()),
+            *(("damaged", flaw) for flaw in run.flaws.values()),
         ]
         if not at:
             rows += [row for row in facts(view.recorded(0)) if row[0] not in ("file", "figure")]
