@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmscope.tui.session.session import Session
+from llmscope.tui.session.session import StoredSession
 from llmscope.tui.session.state_file import STATE, changing, read_state
 from llmscope.tui.session.stored_prompts import PROMPT, keep, past_of, prompt_of
 from llmscope.tui.session.undo_history import UndoHistory
@@ -39,8 +39,8 @@ def saved_layout() -> LayoutState | None:
     return read_state().get("layout", LayoutState)
 
 
-def saved_session() -> Session | None:
-    return read_state().get("session", Session)
+def saved_session() -> StoredSession | None:
+    return read_state().get("session", StoredSession)
 
 
 def put_into(folder: Path, *, prompts: dict[str, Any] | None = None, **parts: Any) -> None:

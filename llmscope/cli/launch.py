@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.tui.modes.replay.reader import Recorded
     from llmscope.tui.modes.run.run_view import RecorderLike
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
     from llmscope.tui.terminal.bandwidth import Bandwidth, Choice
 
 
@@ -47,7 +47,7 @@ class LaunchOptions:
     edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
     sampler: Sampler | None = None
-    session: Session | None = None
+    session: StoredSession | None = None
     notice: str = ""
     turns: Sequence[TurnSpan] = ()
     workspace: str = ""

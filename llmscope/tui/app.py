@@ -37,7 +37,7 @@ from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPla
 from llmscope.tui.host import Host
 from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.prompt.chat_template import ChatTemplate
-from llmscope.tui.prompt.prompt_box import Prompts
+from llmscope.tui.prompt.prompt_box import PromptEditors
 from llmscope.tui.request_scheduler import RequestScheduler
 from llmscope.tui.state.context_marker import has_parts, marked
 from llmscope.tui.state.layout import layout_for
@@ -50,7 +50,7 @@ from llmscope.tui.terminal.paced_driver import PacedApp
 from llmscope.tui.theme.textual_theme import text_styles, textual_theme, variables
 from llmscope.tui.theme_switcher import ThemeFileWatch
 from llmscope.tui.user_state import UserState
-from llmscope.tui.widgets.header import Header
+from llmscope.tui.widgets.header import ScreenHeader
 from llmscope.tui.widgets.notices import LOGGED, Notice, place_notices
 from llmscope.tui.widgets.placeholder import PLACEHOLDER_ACTIONS, Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine, StatusText
@@ -206,8 +206,8 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         """Yield the widgets from top to bottom."""
         self._make_room(self.size)
         theme = self.look.theme
-        self.header = Header(theme, self._spec, self.mode.banner)
-        self.prompts = Prompts(self.text, self._prompt_b, past=self.user.past)
+        self.header = ScreenHeader(theme, self._spec, self.mode.banner)
+        self.prompts = PromptEditors(self.text, self._prompt_b, past=self.user.past)
         self.editor = self.prompts.a
         self.editor.read_only = self.mode.read_only
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
@@ -991,8 +991,8 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
 
     @on(KeyLine.Chosen)
     @on(TabBar.Chosen)
-    @on(Header.Chosen)
-    def _chosen(self, message: KeyLine.Chosen | TabBar.Chosen | Header.Chosen) -> None:
+    @on(ScreenHeader.Chosen)
+    def _chosen(self, message: KeyLine.Chosen | TabBar.Chosen | ScreenHeader.Chosen) -> None:
         BY_NAME[message.action].run(self)
 
     @on(Input.Changed)

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from llmscope.tui.pane_grid import PaneGrid
     from llmscope.tui.prompt.chat_template import ChatTemplate
     from llmscope.tui.prompt.editor import PromptEditor
-    from llmscope.tui.prompt.prompt_box import Prompts
+    from llmscope.tui.prompt.prompt_box import PromptEditors
     from llmscope.tui.request_scheduler import RequestScheduler
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.terminal.bandwidth import Bandwidth
     from llmscope.tui.theme.textual_theme import TextStyles
     from llmscope.tui.user_state import UserState
-    from llmscope.tui.widgets.header import Header
+    from llmscope.tui.widgets.header import ScreenHeader
     from llmscope.tui.widgets.notices import Notice
     from llmscope.tui.widgets.placeholder import Placeholder
     from llmscope.tui.widgets.status_bar import KeyLine, StatusText
@@ -125,9 +125,9 @@ class FeatureControllers:
 class BaseWidgets:
     """The widgets of the base screen."""
 
-    header: Header
+    header: ScreenHeader
     """The line at the top."""
-    prompts: Prompts
+    prompts: PromptEditors
     """The editors of both prompts."""
     editor: PromptEditor
     """The editor of prompt A."""

@@ -149,8 +149,11 @@ def at_rest(app: LlmscopeApp, *, timers: bool = True) -> bool:
     pumps = [app, *screens, *(child for screen in screens for child in screen.walk_children())]
     handled = not any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
     drawn = not any(
-        one._callbacks or one._dirty_widgets or one._layout_required or one._scroll_required
-        for one in screens
+        open_screen._callbacks
+        or open_screen._dirty_widgets
+        or open_screen._layout_required
+        or open_screen._scroll_required
+        for open_screen in screens
     )
     moves = app.animator._animations or app.animator._scheduled
     searched = all(worker.is_finished for worker in app.workers)

@@ -83,7 +83,7 @@ class PaneGrid(Container):
         self._last_of: dict[str, str] = {}  # by the name of a tab: the workspace shown last of it
         self._remembered = arrangements or {}
         self._remember(self._remembered)
-        self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
+        self.workspace = {known.name: known for known in workspaces}.get(workspace, workspaces[0])
         self._last_of[self.workspace.tab] = self.workspace.name
         self.current = self.workspace.spine
         self._detail = next(iter(self.workspace.details), "")
@@ -211,8 +211,8 @@ class PaneGrid(Container):
         """Arrange the panes of each workspace as given, and by default where nothing is."""
         self.arrangements = {}
         for workspace in self.workspaces:
-            found = arrangements.get(workspace.name, Arrangement(()))
-            self.arrangements[workspace.name] = found.of_workspace(workspace)
+            arrangement = arrangements.get(workspace.name, Arrangement(()))
+            self.arrangements[workspace.name] = arrangement.of_workspace(workspace)
 
     def fill(self, keymap: Keymap) -> None:
         """Show the panes of the workspace; each of the others is mounted once it gets room."""
@@ -244,8 +244,8 @@ class PaneGrid(Container):
         Panes that the user has hidden do not count, nor those that another one speaks for.
         """
         panes = self._speaking((self.workspace.spine, *self.arrangement.shown))
-        shown, count = len(self.on_screen), len(panes)
-        return "" if shown == count else f"{shown} of {count} panes"
+        count_shown, count = len(self.on_screen), len(panes)
+        return "" if count_shown == count else f"{count_shown} of {count} panes"
 
     @property
     def on_screen(self) -> tuple[str, ...]:
@@ -285,7 +285,7 @@ class PaneGrid(Container):
     def window(self) -> tuple[int, int] | None:
         """The tokens that the first pane with tokens draws, as a half-open range."""
         windows = (self.panes[key].window for key in self.on_screen)
-        return next((one for one in windows if one is not None), None)
+        return next((window for window in windows if window is not None), None)
 
     def on_resize(self) -> None:
         """Fit the panes to the terminal's new size."""
@@ -387,7 +387,9 @@ class PaneGrid(Container):
             if second is not None and here.width < self._width:
                 self._move_column(second + (columns if here.x == 0 else -columns))
             return second is not None
-        beside = [(one, other) for one, other in self._borders() if self.pane.key in (one, other)]
+        beside = [
+            (first, other) for first, other in self._borders() if self.pane.key in (first, other)
+        ]
         if not beside:
             return False
         above, below = beside[-1]
@@ -401,11 +403,11 @@ class PaneGrid(Container):
     def _borders(self) -> list[tuple[str, str]]:
         """Return the panes with a border that can be moved between them: upper and lower one."""
         return [
-            (one, other)
-            for one, upper in self.areas.items()
+            (above, other)
+            for above, upper in self.areas.items()
             for other, lower in self.areas.items()
             if (upper.x, upper.width) == (lower.x, lower.width)
-            if upper.y + upper.height == lower.y and not {one, other} & self._folded
+            if upper.y + upper.height == lower.y and not {above, other} & self._folded
         ]
 
     def _move_border(self, above: str, below: str, rows: int) -> None:

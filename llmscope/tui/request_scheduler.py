@@ -20,7 +20,7 @@ class Timer(Protocol):
         """Cancel the timer."""
 
 
-class Screen(Protocol):
+class ScheduledScreen(Protocol):
     """What the scheduler needs of the app."""
 
     @property
@@ -61,7 +61,7 @@ class RequestScheduler:
     """
 
     def __init__(
-        self, screen: Screen, set_timer: Callable[[float, Callable[[], None]], Timer]
+        self, screen: ScheduledScreen, set_timer: Callable[[float, Callable[[], None]], Timer]
     ) -> None:
         self._screen, self._set_timer = screen, set_timer
         self.late = self.dim = self.running = self.changing_strength = False

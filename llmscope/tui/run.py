@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
     from llmscope.tui.engine_client import EngineLike
     from llmscope.tui.features.copy.repro_command import LoaderLike
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
     from llmscope.tui.state.layout_state import LayoutState
 
 
@@ -63,7 +63,7 @@ def run(
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
     sampler: Sampler | None = None,
-    session: Session | None = None,
+    session: StoredSession | None = None,
     notice: str = "",
     turns: Sequence[TurnSpan] = (),
     other: Callable[[str], LoaderLike] | None = None,
@@ -105,10 +105,10 @@ def run(
     """
     source = source or ModelSource(spec)
     state = open_state()
-    kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
+    prompt_kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
     forget_invalid(state)
     notice = "; ".join(filter(None, (notice, flaw())))
-    known, first = prompt or kept, left is None
+    known, first = prompt or prompt_kept, left is None
     greeting = ""
     text = known or (examples(spec)[0] if _shipped(spec) else "")
     if session is not None:
@@ -138,7 +138,7 @@ def run(
         bandwidth=bandwidth,
         user=UserState(
             keymap=read_keymap(),
-            past=past.leading_to(kept, text),
+            past=past.leading_to(prompt_kept, text),
             kept=left,
             source=source,
             newcomer=first and "tour" not in state.parts,
@@ -164,9 +164,9 @@ def run(
     def leave() -> None:
         autosave.close()
         ended = _within(LEAVING, lambda: _keep(app.source.spec, app, autosave))
-        said = flaw() if ended else f"nothing was kept: no answer from {state_folder()}"
-        if said:
-            sys.stderr.write(f"note: {display_text(said)}\n")
+        warning = flaw() if ended else f"nothing was kept: no answer from {state_folder()}"
+        if warning:
+            sys.stderr.write(f"note: {display_text(warning)}\n")
 
     return stay(app, leave, debug=debug, hosted=hosted)
 
@@ -289,7 +289,7 @@ def _in_workspace(left: LayoutState | None, workspace: str) -> LayoutState:
     return with_fields(left or LayoutState(), workspace=workspace)
 
 
-def _turns(session: Session) -> tuple[TurnSpan, ...]:
+def _turns(session: StoredSession) -> tuple[TurnSpan, ...]:
     """Return the turns of a session's prompt, as far as they are within it."""
     if not session.conversation:
         return ()
@@ -320,9 +320,9 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     if not app.begun:
         return
     autosave.leave(text)
-    from llmscope.tui.session.session import Session, keep_session
+    from llmscope.tui.session.session import StoredSession, keep_session
 
-    session = Session.of(app)
+    session = StoredSession.of(app)
     with changing() as state:
         state.put("layout", session.kept)
         if app.source.named:

@@ -92,7 +92,7 @@ class ThemeFileWatch:
         path = own_path(name)
         with suppress(OSError):
             if path is not None:
-                found = path.stat()
-                return (name, found.st_mtime_ns, found.st_size, found.st_ino)
+                status = path.stat()
+                return (name, status.st_mtime_ns, status.st_size, status.st_ino)
         # An editor that replaces the file may be half-way: keep the last stamp.
         return self._seen if hasattr(self, "_seen") else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
     from llmscope.tui.features.models.model_switch import Left
     from llmscope.tui.session.autosave import Autosave
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
     from llmscope.tui.state.layout_state import LayoutState
     from llmscope.tui.state.view_state import ViewState
 
@@ -52,7 +52,7 @@ class UserState:
     newcomer: bool = False
     first_look: Mapping[str, Any] = field(default_factory=dict)
     autosave: Autosave | None = None
-    session: Session | None = None
+    session: StoredSession | None = None
     other: Callable[[str], LoaderLike] | None = None
     files: Callable[[str], PromptsOnDisk | ChatOnDisk] | None = None
     left: dict[str, Left] = field(default_factory=dict)
@@ -80,5 +80,5 @@ class UserState:
     @property
     def panes(self) -> dict[str, Any]:
         """Return the arguments that `PaneGrid` is created with."""
-        kept = {} if self.kept is None else self.kept.panes
-        return {**kept, "workspaces": self.mode.workspaces, "make": self.mode.pane_factory()}
+        panes = {} if self.kept is None else self.kept.panes
+        return {**panes, "workspaces": self.mode.workspaces, "make": self.mode.pane_factory()}

@@ -17,7 +17,7 @@ from llmscope.support.text import display_text
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
     from llmscope.cli.options.loading import Loader
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
 
 LOADS = ("device", "dtype", "threads", "memory", "spill", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
@@ -115,11 +115,11 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
     stored = read_state()
     if "session" not in stored.parts:  # as on the first start, which imports nothing for it
         return given
-    from llmscope.tui.session.session import Session, session_of
+    from llmscope.tui.session.session import StoredSession, session_of
     from llmscope.tui.session.state_folder import flaw
 
     if model is None:
-        session = stored.get("session", Session, Session.check)
+        session = stored.get("session", StoredSession, StoredSession.check)
     else:
         session = session_of(stored, model)
     if stored.invalid:
@@ -140,7 +140,7 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
     return opening
 
 
-def _onto(options: LaunchOptions, session: Session, said: Collection[str]) -> LaunchOptions:
+def _onto(options: LaunchOptions, session: StoredSession, said: Collection[str]) -> LaunchOptions:
     """Return launch options with the model and the state of a session.
 
     An adapter, a second model or a direction that is no longer there is left out, with a notice:
@@ -172,7 +172,7 @@ def _onto(options: LaunchOptions, session: Session, said: Collection[str]) -> La
     )
 
 
-def _goes_with(session: Session, options: LaunchOptions, said: Collection[str]) -> bool:
+def _goes_with(session: StoredSession, options: LaunchOptions, said: Collection[str]) -> bool:
     """Return whether a session has the adapters and the second model that a command line names."""
     if not PARTS & set(said):
         return True
@@ -212,7 +212,7 @@ def _with_second(load: Loader, second: dict[str, str]) -> Loader:
     return VersusModelOptions(**second).onto(load)
 
 
-def _kept(session: Session) -> dict[str, Any]:
+def _kept(session: StoredSession) -> dict[str, Any]:
     """Return the loading options of a session, read from its flags; unknown flags are ignored.
 
     `LOADS` has no option that allows foreign code to run.

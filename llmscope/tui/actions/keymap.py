@@ -172,7 +172,7 @@ def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
     if not isinstance(section, dict):
         flaws.append('keys is a section: [keys], then action = "key"')
         section = {}
-    reader = _Reader(flaws)
+    reader = _KeysReader(flaws)
     for action, keys in section.items():
         reader.choose(action, keys)
     settled = reader.settled()
@@ -180,7 +180,7 @@ def keymap_from(record: Mapping[str, Any], name: str = CONFIG) -> Keymap:
     return Keymap(settled, f"{name}: {'; '.join(first_flaws)}" if first_flaws else "")
 
 
-class _Reader:
+class _KeysReader:
     """Takes one line after the other, and collects the errors."""
 
     def __init__(self, flaws: list[str]) -> None:
@@ -237,11 +237,11 @@ class _Reader:
             lost: list[str] = []
             for winner, key in wanted:
                 if key in default_keys and set(places(winner, key)) & set(places(loser, key)):
-                    left = [one for one in default_keys if one not in (*lost, key)]
+                    left = [default for default in default_keys if default not in (*lost, key)]
                     if loser.name in NEEDED and not left:
                         self.flaws.append(f"{loser.name} needs {key_name(key)}: give it another")
                         result[winner.name] = tuple(
-                            one for one in result[winner.name] if one != key
+                            default for default in result[winner.name] if default != key
                         )
                         continue
                     lost.append(key)

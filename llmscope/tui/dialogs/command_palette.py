@@ -22,7 +22,7 @@ from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.theme_switcher import all_names, choose
-from llmscope.tui.widgets.choice_list import MARK, Choice, Choices, fitted, spans
+from llmscope.tui.widgets.choice_list import MARK, Choices, ListEntry, fitted, spans
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
@@ -194,7 +194,7 @@ class CommandPaletteScreen(SearchListScreen):
     def __init__(self, host: Host) -> None:
         self._entries = {entry.name: entry for entry in entries(host)}
         self._choices = [
-            Choice(
+            ListEntry(
                 entry.heading,
                 entry.name,
                 entry.title,
@@ -218,13 +218,13 @@ class CommandPaletteScreen(SearchListScreen):
         """Return the list, which shows keys and questions beside the titles."""
         return EntryList(self._host.text_styles)
 
-    def matching(self, wanted: str) -> list[Choice]:
+    def matching(self, wanted: str) -> list[ListEntry]:
         """Return all entries under their headings, or those that match, the best first."""
         if not wanted.strip():
             return self._choices
         return [replace(self._choices[at], heading="") for at in ranked(self._found_by, wanted)]
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Run the entry once the palette is gone."""
         self.action_leave()
         self._host.call_later(self._entries[choice.text].run)

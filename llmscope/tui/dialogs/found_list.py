@@ -13,7 +13,7 @@ from textual.message import Message
 from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LONGEST_NAME
 from llmscope.tui.dialogs.search_list import DetailListScreen, containing
-from llmscope.tui.widgets.choice_list import Choice
+from llmscope.tui.widgets.choice_list import ListEntry
 
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
@@ -46,7 +46,7 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
         self._all = self.list_all()
 
     @abstractmethod
-    def list_all(self, found: Sequence[Found] = ()) -> Sequence[Choice]:
+    def list_all(self, found: Sequence[Found] = ()) -> Sequence[ListEntry]:
         """Return all entries, with those of what was found in folders."""
 
     @abstractmethod
@@ -81,10 +81,10 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
             self.choices.move(chosen - self.choices.at)
             self.explain()
 
-    def matching(self, wanted: str) -> Sequence[Choice]:
+    def matching(self, wanted: str) -> Sequence[ListEntry]:
         """Return the entries that contain all words, and what was typed as a name."""
         choices = containing(self._all, wanted)
         typed = wanted.strip()
         if typed and all(choice.text != typed for choice in choices):
-            choices.append(Choice(TYPED, typed, display_text(typed), self.typed_about))
+            choices.append(ListEntry(TYPED, typed, display_text(typed), self.typed_about))
         return choices

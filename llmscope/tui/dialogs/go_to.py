@@ -25,7 +25,7 @@ def examples(state: ViewState) -> tuple[str, str, str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class TypedPlace:
     """A place by its numbers; None where nothing was given."""
 
     layer: int | None = None
@@ -33,11 +33,11 @@ class Place:
     token: int | None = None
 
 
-def read_place(text: str, state: ViewState) -> Place | str:
+def read_place(text: str, state: ViewState) -> TypedPlace | str:
     """Return the place that a text names, with numbers from 0; or what is wrong with it."""
     match = _PLACE.fullmatch(text.strip())
     numbers = [None if group is None else int(group) for group in match.groups()] if match else []
-    if not any(one is not None for one in numbers):
+    if not any(index is not None for index in numbers):
         return "a number, such as {}, {} or {}".format(*examples(state))
     if state.info is None:
         return "the model is still loading"
@@ -49,7 +49,7 @@ def read_place(text: str, state: ViewState) -> Place | str:
                 f"no {name} {number}: there are 0 to {count - 1}" if count else f"no {name}s here"
             )
         places.append(None if number is None else number % count)
-    return Place(*places)
+    return TypedPlace(*places)
 
 
 def open_dialog(host: Host) -> None:

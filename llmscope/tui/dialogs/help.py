@@ -91,7 +91,7 @@ NOTHING = "nothing in the help holds all of these words"
 
 
 @dataclass(frozen=True)
-class Row:
+class HelpRow:
     """A row of the page, or a paragraph, and what it is found by."""
 
     shown: Content
@@ -225,18 +225,20 @@ class HelpScreen(LineScreen):
                 parts += [*matching, Content("")]
         return Content("\n").join(parts or [Content.styled(NOTHING, self._styles.dim)])
 
-    def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[Row]]]:
+    def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[HelpRow]]]:
         roomy = self.app.size.width >= TWO_COLUMNS and not searched
         columns = 2 if roomy else 1
         yield "The first keys", self._basics(BASICS, columns)
         menus = [((menu.action,), menu.title) for menu in MENUS]
         yield "Menus: a key opens one, the next key chooses", self._basics(menus, columns)
         question, text = self._explanation()
-        paragraphs = [Content.styled(one, self._styles.text) for one in text.split("\n\n")]
+        paragraphs = [Content.styled(passage, self._styles.text) for passage in text.split("\n\n")]
         yield (
             question,
             [
-                Row(Content("\n").join([paragraph, Content("")]), f"{question} {paragraph.plain}")
+                HelpRow(
+                    Content("\n").join([paragraph, Content("")]), f"{question} {paragraph.plain}"
+                )
                 for paragraph in paragraphs
             ],
         )
@@ -271,7 +273,9 @@ class HelpScreen(LineScreen):
             text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
         return display_text(question), display_text(text)
 
-    def _basics(self, keys_of: Sequence[tuple[tuple[str, ...], str]], columns: int) -> list[Row]:
+    def _basics(
+        self, keys_of: Sequence[tuple[tuple[str, ...], str]], columns: int
+    ) -> list[HelpRow]:
         """Return keys in columns, each with what it does: the first keys, or those of the menus."""
         listed = {action.name for action in self._actions}
         offered = [
@@ -287,14 +291,16 @@ class HelpScreen(LineScreen):
                 keys, fill = f"{keys:<{KEYS}}", " " * max(0, COLUMN - KEYS - cell_len(meaning))
                 cells.append(Content.assemble((keys, styles.strong), (meaning, styles.text), fill))
                 found_by += f" {keys} {meaning}"
-            rows.append(Row(Content("").join(cells), found_by))
+            rows.append(HelpRow(Content("").join(cells), found_by))
         return rows
 
     def _first_keys(self, actions: Sequence[str]) -> str:
         keys = [action if action == TO else self._keymap.first(action) for action in actions]
         return ("" if TO in keys else " ").join(filter(None, keys))
 
-    def _by_area(self, title: str, actions: Sequence[Action]) -> Iterator[tuple[str, list[Row]]]:
+    def _by_area(
+        self, title: str, actions: Sequence[Action]
+    ) -> Iterator[tuple[str, list[HelpRow]]]:
         groups = [_group(action) for action in actions]
         palette = self._keymap.first("palette")
         for area in dict.fromkeys(groups):
@@ -312,7 +318,7 @@ class HelpScreen(LineScreen):
 
     def _row(
         self, keys: str, text: str, name: str = "", *, also: str = "", width: int = KEYS
-    ) -> Row:
+    ) -> HelpRow:
         styles = self._styles
         gap = " " * max(1, width - cell_len(keys))
         content = Content.assemble(
@@ -320,4 +326,4 @@ class HelpScreen(LineScreen):
             (f"{text:<{TITLES}}" if name else text, styles.text),
             (f" {name}" if name else "", styles.dim),
         )
-        return Row(content, f"{keys} {text} {also}")
+        return HelpRow(content, f"{keys} {text} {also}")

@@ -13,7 +13,7 @@ from llmscope.tui.dialogs.search_list import DetailListScreen, containing
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.session.state_folder import flaw
-from llmscope.tui.widgets.choice_list import Choice, whole
+from llmscope.tui.widgets.choice_list import ListEntry, whole
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -45,23 +45,23 @@ def age(seconds: float) -> str:
     return unit if unit == "now" else f"{int(count)} {unit}"
 
 
-def earlier(records: Iterable[PromptRecord], now: float) -> list[Choice]:
+def earlier(records: Iterable[PromptRecord], now: float) -> list[ListEntry]:
     """Return prompts of the history as choices, with their model and age at time `now`."""
     return [
-        Choice(EARLIER, record.text, record.text, aside=(record.model, age(now - record.time)))
+        ListEntry(EARLIER, record.text, record.text, aside=(record.model, age(now - record.time)))
         for record in records
     ]
 
 
-def shipped(spec: str) -> list[Choice]:
+def shipped(spec: str) -> list[ListEntry]:
     """Return the bundled prompts that suit a model, with what they show."""
     return [
-        Choice(SHIPPED, sample.prompt, sample.title, about=sample.about, aside=("", ""))
+        ListEntry(SHIPPED, sample.prompt, sample.title, about=sample.about, aside=("", ""))
         for sample in samples_for(spec)
     ]
 
 
-def listed(host: Host, text: str) -> list[Choice]:
+def listed(host: Host, text: str) -> list[ListEntry]:
     """Return all prompts to choose from, newest first, except for `text` in the history."""
     autosave = host.user.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
@@ -91,11 +91,11 @@ class RecallScreen(DetailListScreen):
         self._editor = editor
         self._all = listed(host, editor.text)
 
-    def matching(self, wanted: str) -> list[Choice]:
+    def matching(self, wanted: str) -> list[ListEntry]:
         """Return the prompts that hold all words of the line."""
         return containing(self._all, wanted)
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Put the prompt into the editor; one undo restores the previous text."""
         self.action_leave()
         if choice.text != self._editor.text:

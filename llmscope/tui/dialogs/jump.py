@@ -25,7 +25,7 @@ PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
 
 def letters(
-    titles: Mapping[str, str], together: Callable[[str, str], bool] = lambda one, other: True
+    titles: Mapping[str, str], together: Callable[[str, str], bool] = lambda first, other: True
 ) -> dict[str, str]:
     """Assign a letter to each place: the first one of its title that no earlier place has.
 

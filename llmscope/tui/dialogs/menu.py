@@ -28,7 +28,7 @@ _ID = "entry-"
 
 
 @dataclass(frozen=True)
-class Entry:
+class MenuEntry:
     """An entry of a menu.
 
     Attributes:
@@ -61,7 +61,7 @@ class MenuScreen(Dialog[None]):
     def __init__(
         self,
         heading: str,
-        entries: Sequence[Entry],
+        entries: Sequence[MenuEntry],
         choose: Callable[[str], object],
         theme: Theme,
         size: Size,
@@ -106,7 +106,7 @@ class MenuScreen(Dialog[None]):
         if not self.gone:
             self._box.display = True
 
-    def _row(self, entry: Entry, width: int, columns: int) -> Content:
+    def _row(self, entry: MenuEntry, width: int, columns: int) -> Content:
         styles = text_styles(self._theme)
         detail = display_text(entry.detail)[: self.app.size.width] if columns == 1 else ""
         gap = " " * (width - cell_len(entry.title) + 2) if detail else ""
@@ -140,7 +140,7 @@ class MenuScreen(Dialog[None]):
 def show_menu(
     host: Host,
     heading: str,
-    entries: Sequence[Entry],
+    entries: Sequence[MenuEntry],
     choose: Callable[[str], object],
     *,
     first: Collection[str] = (),

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
-from llmscope.tui.widgets.choice_list import Choice, Choices
+from llmscope.tui.widgets.choice_list import Choices, ListEntry
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -54,11 +54,11 @@ class SearchListScreen(LineScreen):
         """Return the list widget."""
         return Choices(self._host.text_styles)
 
-    def matching(self, wanted: str) -> Sequence[Choice]:
+    def matching(self, wanted: str) -> Sequence[ListEntry]:
         """Return what the list shows for the text of the line, the best match first."""
         raise NotImplementedError
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Act on the chosen entry."""
         raise NotImplementedError
 
@@ -135,7 +135,7 @@ class DetailListScreen(SearchListScreen):
         self._about.update(Content.styled(text, self._host.text_styles.dim))
 
 
-def containing(choices: Sequence[Choice], wanted: str) -> list[Choice]:
+def containing(choices: Sequence[ListEntry], wanted: str) -> list[ListEntry]:
     """Return the choices that contain every word of `wanted`, in any order and letter case."""
     words = wanted.casefold().split()
     return [choice for choice in choices if all(word in choice.haystack for word in words)]

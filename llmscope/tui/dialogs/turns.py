@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from llmscope.tui.dialogs.search_list import DetailListScreen, containing
-from llmscope.tui.widgets.choice_list import Choice, whole
+from llmscope.tui.widgets.choice_list import ListEntry, whole
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -28,7 +28,7 @@ class Listed:
         position: its first token; None while the tokens are not known.
     """
 
-    choice: Choice
+    choice: ListEntry
     start: int
     position: int | None
 
@@ -56,7 +56,7 @@ def listed(host: Host) -> list[Listed]:
         count = f"{after - first} token{'s' * (after - first != 1)}"
         aside = (count, f"@{first}") if content and tokens else ("", "" if content else "next")
         position = min(first, len(tokens) - 1) if tokens else None
-        choice = Choice("", f"{number} {span.start}", label, content, aside)
+        choice = ListEntry("", f"{number} {span.start}", label, content, aside)
         parts.append(Listed(choice, span.start, position))
     return parts
 
@@ -81,14 +81,14 @@ class TurnsScreen(DetailListScreen):
         self.choices.move(max(0, before - 1))
         self.explain()
 
-    def matching(self, wanted: str) -> list[Choice]:
+    def matching(self, wanted: str) -> list[ListEntry]:
         """Return the turns that hold all words of the line."""
         return containing(self._all, wanted)
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Move the cursor to the first token of the turn, and show its text in the prompt."""
         self.action_leave()
-        part = next(one for one in self._listed if one.choice is choice)
+        part = next(candidate for candidate in self._listed if candidate.choice is choice)
         editor = self._host.editor
         if part.start <= len(editor.text):
             place = editor.document.get_location_from_index(part.start)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llmscope.tui.actions.menus import MENU_BY_NAME, actions_of
-from llmscope.tui.dialogs.menu import Entry
+from llmscope.tui.dialogs.menu import MenuEntry
 from llmscope.tui.features.menu_now import NOW, Now
 from llmscope.tui.features.views import view_entries
 from llmscope.tui.state.workspaces import TITLES
@@ -25,7 +25,7 @@ def open_menu(host: Host, name: str) -> None:
     offered = actions_of(name, host.user.keymap.actions)
     offered = [action for action in offered if host.mode.offers(action.name)]
     runs: dict[str, Callable[[], object]] = {}
-    entries: list[Entry] = []
+    entries: list[MenuEntry] = []
     if name == "view":
         for entry, show in view_entries(host):
             entries.append(entry)
@@ -44,8 +44,8 @@ def open_menu(host: Host, name: str) -> None:
     dialog.show_menu(host, heading, entries, lambda letter: runs[letter](), wait=wait)
 
 
-def entry_of(host: Host, action: Action) -> Entry:
+def entry_of(host: Host, action: Action) -> MenuEntry:
     """Return the entry of an action: its letter, its title, and what it would do now."""
     now = NOW[action.name](host) if action.name in NOW else Now("")
     title = host.mode.title_of(action).removeprefix(f"{action.area}: ")
-    return Entry(action.letter, title, now.text, now.on)
+    return MenuEntry(action.letter, title, now.text, now.on)

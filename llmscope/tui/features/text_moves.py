@@ -42,13 +42,13 @@ def turn_starts(tokens: Sequence[Token], roles: Sequence[RoleSpan]) -> tuple[int
     """
     places = [token for token in tokens if token.end > token.start]
     starts = [token.start for token in places]
-    found = dict.fromkeys(
+    positions = dict.fromkeys(
         places[at].position
         for role in roles
         if (at := max(0, bisect_right(starts, role.start) - 1)) < len(places)
         if role.end > role.start
     )
-    return tuple(found)
+    return tuple(positions)
 
 
 def find_hits(tokens: Sequence[Token], wanted: str) -> tuple[int, ...]:
@@ -65,9 +65,9 @@ def find_hits(tokens: Sequence[Token], wanted: str) -> tuple[int, ...]:
         pieces: list[str] = []
         length = 0
         for token in tokens:
-            shown = display_text(token.text, whitespace=True) if whitespace else token.text
+            label = display_text(token.text, whitespace=True) if whitespace else token.text
             begins.append(length)
-            pieces.append(shown.casefold())
+            pieces.append(label.casefold())
             length += len(pieces[-1])
         text, at = "".join(pieces), -1
         while (at := text.find(wanted, at + 1)) >= 0:

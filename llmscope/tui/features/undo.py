@@ -21,7 +21,7 @@ MOST = 200
 
 
 @dataclass(frozen=True)
-class Screen:
+class ScreenBefore:
     """What `reset` takes away: the view state, the workspace, and the arrangements of all."""
 
     state: ViewState
@@ -29,7 +29,7 @@ class Screen:
     arrangements: Mapping[str, Arrangement]
 
     @classmethod
-    def of(cls, host: Host) -> Screen:
+    def of(cls, host: Host) -> ScreenBefore:
         """Return the screen as it is."""
         return cls(host.state, host.grid.workspace, dict(host.grid.arrangements))
 
@@ -47,7 +47,7 @@ class Edits:
     edits: tuple[ListedEdit, ...]
     chosen: int
     muted: bool
-    screen: Screen | None = None
+    screen: ScreenBefore | None = None
 
     @classmethod
     def of(cls, state: ViewState, depth: int) -> Edits:
@@ -156,7 +156,7 @@ class UndoController:
     def _step(host: Host, *, whole: bool) -> Edits:
         """Return what a step that is made now brings back."""
         step = Edits.of(host.state, steps(host.editor.history)[0])
-        return replace(step, screen=Screen.of(host)) if whole else step
+        return replace(step, screen=ScreenBefore.of(host)) if whole else step
 
     def _show(self, host: Host, state: ViewState) -> None:
         """Show a state, which is no new change."""

@@ -7,7 +7,7 @@ from functools import partial
 from string import ascii_uppercase, digits
 from typing import TYPE_CHECKING
 
-from llmscope.tui.dialogs.menu import Entry
+from llmscope.tui.dialogs.menu import MenuEntry
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -27,7 +27,7 @@ def turn(host: Host, by: int) -> None:
         host.look_at(turned)
 
 
-def view_entries(host: Host) -> list[tuple[Entry, Callable[[], object]]]:
+def view_entries(host: Host) -> list[tuple[MenuEntry, Callable[[], object]]]:
     """Return an entry for each view of the focused pane, and what shows it."""
     pane, state = host.grid.pane, host.state
     offered = pane.offered_views(state)
@@ -36,7 +36,7 @@ def view_entries(host: Host) -> list[tuple[Entry, Callable[[], object]]]:
     here = pane.view_index(state)
     return [
         (
-            Entry(letter, pane.view_name(index), HERE if index == here else ""),
+            MenuEntry(letter, pane.view_name(index), HERE if index == here else ""),
             partial(_show, host, pane, index),
         )
         for letter, index in zip(LETTERS, offered, strict=False)

@@ -16,11 +16,11 @@ __all__ = ["FigurePane", "LensPane", "pane_classes"]
 @cache
 def pane_classes() -> dict[str, type[FigurePane]]:
     """Return the classes of all panes by key, ours first."""
-    own: dict[str, type[FigurePane]] = {}
+    classes: dict[str, type[FigurePane]] = {}
     for key, entry in PANES.items():
         module, _, name = entry.widget.partition(":")
-        own[key] = getattr(import_module(f"llmscope.tui.panes.{module}"), name)
-    return with_plugins("panes", type, own, _flaw, _key)
+        classes[key] = getattr(import_module(f"llmscope.tui.panes.{module}"), name)
+    return with_plugins("panes", type, classes, _flaw, _key)
 
 
 def _key(pane: type[FigurePane]) -> str:

@@ -91,8 +91,8 @@ Language Models with Attention Sinks"."""
 
     def value_at(self, hit: Mapping[str, int]) -> str:
         """Return the value of a cell in words; none where a cell stands for several tokens."""
-        one = self._state.attention_mode == ONE_QUERY
-        return "" if one else super().value_at(hit)
+        of_one_query = self._state.attention_mode == ONE_QUERY
+        return "" if of_one_query else super().value_at(hit)
 
     def view_index(self, state: ViewState) -> int:
         """Return the index of the mode that is shown."""

@@ -126,16 +126,16 @@ def paint_edits(
         rows = list(finish(rows, width, height - len(foot), style_set.base))
         return Painting(finish((*rows, *foot), width, height, style_set.base))
     listed: list[tuple[int, Row]] = []
-    for at, one in enumerate(state.edits):
+    for at, listed_edit in enumerate(state.edits):
         listed.append((at, _edit(state, at, width, style_set)))
-        if why := _why(state, one):
+        if why := _why(state, listed_edit):
             listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, style_set)))
     foot = _foot(state, width, height, len(listed), style_set, fill)
     room = height - len(foot)
     lines = [at for at, _ in listed]
     # Keep the reason below the selected edit visible too.
-    told = lines.count(state.chosen) > 1 and room > 1
-    window = Window.around(lines.index(state.chosen) + told, len(listed), room)
+    explains = lines.count(state.chosen) > 1 and room > 1
+    window = Window.around(lines.index(state.chosen) + explains, len(listed), room)
     inside = listed[window.start : window.stop]
     body = finish((row for _, row in inside), width, room, style_set.base)
     down = {y: ("edit", at) for y, (at, _) in enumerate(inside)}
@@ -170,19 +170,19 @@ def _indent(state: ViewState) -> int:
 
 def _edit(state: ViewState, at: int, width: int, style_set: Styles) -> Row:
     """Draw `▸1 ✓ steer 6 token " Paris" 4      4`; only the text is cut to fit."""
-    one = state.edits[at]
+    listed = state.edits[at]
     is_chosen = at == state.chosen
-    made = one.on and not state.muted
-    mark = WRONG if _why(state, one) else ON if made else OFF
-    strength = _strength(one.edit, style_set)
+    is_made = listed.on and not state.muted
+    mark = WRONG if _why(state, listed) else ON if is_made else OFF
+    strength = _strength(listed.edit, style_set)
     numbered = len(str(len(state.edits)))
     head = f"{style_set.glyphs.mark if is_chosen else ' '}{at + 1:>{numbered}} {mark} "
     line = Line().add(head, style_set.accent if is_chosen else style_set.base)
     room = max(1, width - cell_len(head) - (len(strength) + 1 if strength else 0))
-    text = fit(_text(one.edit, style_set), room, style_set.glyphs.ellipsis)
-    line.add(text, style_set.base if made else style_set.dim)
+    text = fit(_text(listed.edit, style_set), room, style_set.glyphs.ellipsis)
+    line.add(text, style_set.base if is_made else style_set.dim)
     if strength:
-        line.add(f" {strength}", style_set.strong if made else style_set.dim)
+        line.add(f" {strength}", style_set.strong if is_made else style_set.dim)
     return line.row(width, style_set.base)
 
 
@@ -199,14 +199,14 @@ def _why(state: ViewState, edit: ListedEdit) -> str:
 
 def _prompt_b(text: str, width: int, style_set: Styles) -> Row:
     line = Line().add(" B ", style_set.strong)
-    shown = fit(_one_line(text, style_set), max(1, width - 3), style_set.glyphs.ellipsis)
-    return line.add(shown, style_set.base).row(width, style_set.base)
+    line_text = fit(_one_line(text, style_set), max(1, width - 3), style_set.glyphs.ellipsis)
+    return line.add(line_text, style_set.base).row(width, style_set.base)
 
 
 def _said(text: str, width: int, style_set: Styles, *, faint: bool = True) -> Row:
     style = style_set.dim if faint else style_set.base
-    shown = fit(plain_text(f" {text}", style_set.look.ascii), width, style_set.glyphs.ellipsis)
-    return Line().add(shown, style).row(width, style_set.base)
+    line_text = fit(plain_text(f" {text}", style_set.look.ascii), width, style_set.glyphs.ellipsis)
+    return Line().add(line_text, style).row(width, style_set.base)
 
 
 def _text(edit: Edit, style_set: Styles) -> str:

@@ -217,7 +217,7 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         there = result.of(state) and extra.get("position") == state.focus.position
         if not there or state.query or "ids" not in extra:
             return state
-        return state.with_listed_features([int(one) for one in extra["ids"]])
+        return state.with_listed_features([int(index) for index in extra["ids"]])
 
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Return the view state with another view; during a search, with the view before it."""
@@ -233,8 +233,8 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         if painting.legend is not None or "beside" not in extra:
             return painting
         unit, target = result.figure.unit, extra.get("target")
-        told = "direct" in extra and target is not None
-        effect = f", effect on ‹{display_text(str(target), whitespace=True)}›" if told else ""
+        has_effect = "direct" in extra and target is not None
+        effect = f", effect on ‹{display_text(str(target), whitespace=True)}›" if has_effect else ""
         words = f"{unit}{effect}, label, promoted tokens"
         fits = words if len(words) < self.size.width - 4 else unit
         return replace(
@@ -254,7 +254,7 @@ class OneFeaturePane(FeaturePane):
     def caption(self, result: Shown) -> tuple[str, ...]:
         """Return what the caption tells of the feature: the list tells how well all fit."""
         lines = super().caption(result)
-        fit = next((at for at, one in enumerate(lines) if one.startswith(MEASURED)), len(lines))
+        fit = next((at for at, line in enumerate(lines) if line.startswith(MEASURED)), len(lines))
         return lines[:fit]
 
 
@@ -314,9 +314,9 @@ The feature is the one chosen in the list of features, or else the strongest on 
         )
         if figure.axes and 2 <= room < len(figure.axes[0]):
             count = len(figure.axes[0])
-            kept = [*range(room - room // 2), *range(count - room // 2, count)]
-            labels = tuple(figure.axes[0].labels[at] for at in kept)
-            figure = replace(figure, axes=(Axis("token", labels),), values=figure.values[kept])
+            rows = [*range(room - room // 2), *range(count - room // 2, count)]
+            labels = tuple(figure.axes[0].labels[at] for at in rows)
+            figure = replace(figure, axes=(Axis("token", labels),), values=figure.values[rows])
         return super().draw(replace(result, figure=figure), focus, tokens)
 
 

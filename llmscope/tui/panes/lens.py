@@ -44,8 +44,8 @@ class LensPane(FigurePane):
             versus=state.versus,
             top_k=self.rows,
         )
-        asked = {name: getattr(whole, name) for name in self.asks}
-        return Want(self.key, self.lens, Focus(mode=state.view_of(self.key, self.views), **asked))
+        fields = {name: getattr(whole, name) for name in self.asks}
+        return Want(self.key, self.lens, Focus(mode=state.view_of(self.key, self.views), **fields))
 
 
 class HeadsPane(LensPane):

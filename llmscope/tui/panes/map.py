@@ -67,8 +67,8 @@ token. The lower border prints what the ends of the colours stand for."""
 
     def heading(self, result: Shown) -> str:
         """Return the title with the name of the view."""
-        asked = (result.want.lens, result.want.focus.mode)
-        view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
+        view_key = (result.want.lens, result.want.focus.mode)
+        view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == view_key)
         pool, title = self._pool(len(result.tokens)), view.title
         lens = result.figure.extra.get("lens")
         name = "" if lens is None else f"{lens.capitalize()} lens"
@@ -158,8 +158,8 @@ def visible_span(state: ViewState, size: Size, narrowest: int, foot: str = "") -
             narrowest=narrowest,
         ).columns
 
-    most = columns(max(count, LONG)).size
+    widest = columns(max(count, LONG)).size
     if state.following:
-        return -most - 1, 0  # the next keystroke may add a token, which moves the range on by one
+        return -widest - 1, 0  # the next keystroke may add a token, which moves the range on by one
     room = columns(count)  # a map that is full to the last row may show one more than `most`
-    return room.start, room.start + max(most, room.size)
+    return room.start, room.start + max(widest, room.size)

@@ -25,9 +25,9 @@ SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
 def sampler_in_short(focus: Focus) -> str:
     """Format a figure's sampler settings in short; empty for the model's own distribution."""
-    asked = sampler(focus)
-    plain = asked == Sampler(temperature=1.0)
-    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in asked.words)
+    settings = sampler(focus)
+    plain = settings == Sampler(temperature=1.0)
+    return "" if plain else " ".join(f"{SHORT[name]} {value}" for name, value in settings.words)
 
 
 class NextTokenPane(FigurePane):

@@ -149,8 +149,8 @@ class FigurePane(Widget, can_focus=True):
 
     def useful_rows(self, layers: int) -> UsefulRows:
         """Return the rows of content that it can use, for a model of `layers` layers."""
-        most = self.most_rows if self.layer_rows is None else layers + self.layer_rows
-        return UsefulRows(self.least_rows, most)
+        highest = self.most_rows if self.layer_rows is None else layers + self.layer_rows
+        return UsefulRows(self.least_rows, highest)
 
     @property
     def apart(self) -> bool:
@@ -435,15 +435,15 @@ class FigurePane(Widget, can_focus=True):
         adapter = result.request.adapter
         on = "" if adapter is None else f"+ {one_line(adapter)}"
         remarks = (change, on, self._bar(result.figure), self._painting.remark)
-        said = " · ".join(
+        text = " · ".join(
             [first, *filter(None, remarks), *(part for part in rest if part != change)]
         )
         if result.saved:
-            return Content("".join(fitting_title(said, SAVED, self.size.width)))
+            return Content("".join(fitting_title(text, SAVED, self.size.width)))
         if self._stale and not self.awaits:  # the newer figure was refused, or its work stopped
-            heading, word = fitting_title(said, OUT_OF_DATE, self.size.width)
+            heading, word = fitting_title(text, OUT_OF_DATE, self.size.width)
             return Content.assemble(heading, (word, styles.dim))
-        heading, word = fitting_title(said, status, self.size.width)
+        heading, word = fitting_title(text, status, self.size.width)
         known = styles.dim if self.unfinished(result) else styles.verdict(status)
         return Content.assemble(heading, (word, known))
 
@@ -493,8 +493,8 @@ class FigurePane(Widget, can_focus=True):
         self.set_class(self.on_title(event.x, event.y), "-on-title")
         offset = event.get_content_offset(self)
         hit = None if offset is None else self._painting.hit(offset.x, offset.y)
-        said = self.value_at(hit) if hit else ""
-        self.tooltip = Content(said) if said else None
+        text = self.value_at(hit) if hit else ""
+        self.tooltip = Content(text) if text else None
 
     def value_at(self, hit: Mapping[str, int]) -> str:
         """Return the place and the value of a cell in words; empty where the figure has none.
@@ -519,16 +519,16 @@ class FigurePane(Widget, can_focus=True):
         value = float(figure.values[tuple(places)])
         if math.isnan(value):
             return ""
-        said = percent(value) if figure.unit == "probability" else number(value)
+        text = percent(value) if figure.unit == "probability" else number(value)
         ranks = ranks_of(figure)
         if ranks is not None:  # the token that has it stands in the title
-            return f"{', '.join(words)}: {said}, rank {ranks[tuple(places)]:.0f}"
+            return f"{', '.join(words)}: {text}, rank {ranks[tuple(places)]:.0f}"
         names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
             name = names.get(int(np.asarray(ids)[tuple(places)]), "")
-            said = f"‹{display_text(str(name), whitespace=True)}› {said}"
+            text = f"‹{display_text(str(name), whitespace=True)}› {text}"
         unit = "" if figure.unit == "probability" else f" {figure.unit}"
-        return f"{', '.join(words)}: {said}{unit}".strip()
+        return f"{', '.join(words)}: {text}{unit}".strip()
 
     def on_leave(self) -> None:
         """Let the title be as it was."""

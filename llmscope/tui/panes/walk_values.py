@@ -55,8 +55,8 @@ vocabulary stand in the order of their numbers, the largest first."""
     def want(self, state: ViewState) -> Want:
         """Return the want for the numbers of the step, or of a weight, around the cursor."""
         want, focus = super().want(state), state.focus
-        asked = replace(want.focus, step=state.step, weight=focus.weight, cell=focus.cell)
-        return replace(want, focus=asked)
+        place = replace(want.focus, step=state.step, weight=focus.weight, cell=focus.cell)
+        return replace(want, focus=place)
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move the cursor by `by` rows."""
@@ -118,15 +118,17 @@ vocabulary stand in the order of their numbers, the largest first."""
         if "seen" not in extra or not (self.among or focus.cell is not None):
             return super().draw(plain, replace(focus, cell=None))
         focus = replace(focus, cell=focus.cell or tuple(extra["cell"]["at"]))
-        said = () if self.said_beside else self._said(result.figure)
-        if not said:
+        text_rows = () if self.said_beside else self._said(result.figure)
+        if not text_rows:
             return super().draw(plain, focus)
         from llmscope.draw import paint
 
         width, height = self.size
         stale = self._stale and self.dim
-        painting = paint(plain.figure, width, height - len(said), self._look, focus, stale=stale)
-        return replace(painting, rows=(*painting.rows, *said))
+        painting = paint(
+            plain.figure, width, height - len(text_rows), self._look, focus, stale=stale
+        )
+        return replace(painting, rows=(*painting.rows, *text_rows))
 
     def _said(self, figure: Figure) -> tuple[Row, ...]:
         """Return the text about the cell, as many lines as fit."""

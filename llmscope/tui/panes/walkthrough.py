@@ -54,9 +54,9 @@ class WalkPane(LensPane):
         result = host.figures.shown(VALUES)
         if result is None or "seen" not in result.figure.extra or not result.at(self._state):
             return None
-        asked, focus = result.want.focus, self._state.focus
+        place, focus = result.want.focus, self._state.focus
         here = (focus.layer, self._state.step, focus.weight)
-        return result if (asked.layer, asked.step or 0, asked.weight) == here else None
+        return result if (place.layer, place.step or 0, place.weight) == here else None
 
     def _inputs(self) -> tuple[object, ...]:
         result = self.values_shown()
@@ -70,8 +70,8 @@ class WalkPane(LensPane):
 
     def message(self, result: Shown, state: ViewState) -> str:
         """Return the text in place of a refused figure; for edits, how to switch them off."""
-        said = super().message(result, state)
-        return self.filled(EDITED) if said and result.request.edits else said
+        message = super().message(result, state)
+        return self.filled(EDITED) if message and result.request.edits else message
 
 
 class WalkthroughPane(WalkPane):
@@ -134,7 +134,9 @@ A step with × could not be verified against the model: the pane in words says w
         """
         result, steps, at = self._shown, self.steps, self._chosen()
         rows = (
-            [] if result is None else [i for i, one in enumerate(steps) if one["layer"] is not None]
+            []
+            if result is None
+            else [i for i, entry in enumerate(steps) if entry["layer"] is not None]
         )
         # While another layer is being computed, the steps on screen are not its steps.
         known = result is not None and result.figure.extra.get("layer") == state.focus.layer
@@ -177,7 +179,7 @@ A step with × could not be verified against the model: the pane in words says w
         if result is None or not steps:
             return state
         layer = result.figure.extra["layer"]
-        rows = [at for at, one in enumerate(steps) if one["layer"] == layer]
+        rows = [at for at, entry in enumerate(steps) if entry["layer"] == layer]
         # While another layer is being computed, the steps on screen are not its steps.
         known = bool(rows) and layer == state.focus.layer
         inside = (rows[0], rows[-1] + 1) if known else None

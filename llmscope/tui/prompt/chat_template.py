@@ -86,13 +86,13 @@ class ChatTemplate:
     def follows_b(self, host: Host) -> bool:
         """Return whether prompt B follows the template."""
         text, info = host.state.versus_prompt, host.state.info
-        made = self._made_b is not None and text == self._made_b.text
-        return made or bool(text and info is not None and info.chat.roles(text))
+        is_made = self._made_b is not None and text == self._made_b.text
+        return is_made or bool(text and info is not None and info.chat.roles(text))
 
     def apart(self, host: Host) -> bool:
         """Return whether only one of the two prompts follows the template."""
-        held = host.state.versus_prompt is not None
-        return held and self.follows(host.text) != self.follows_b(host)
+        has_b = host.state.versus_prompt is not None
+        return has_b and self.follows(host.text) != self.follows_b(host)
 
     def begin(self, host: Host) -> bool:
         """Request the template for the first prompt if wanted; return whether it was requested."""
@@ -172,9 +172,9 @@ class ChatTemplate:
 
     def _ask_all(self, host: Host) -> None:
         """Request B's text first, if there is one: A's will replace the editor's text."""
-        held = host.state.versus_prompt
-        self._asked_b = held is not None and not self.follows_b(host)
-        self._ask(host, held if held is not None and self._asked_b else host.text)
+        prompt_b = host.state.versus_prompt
+        self._asked_b = prompt_b is not None and not self.follows_b(host)
+        self._ask(host, prompt_b if prompt_b is not None and self._asked_b else host.text)
 
     def _ask(self, host: Host, text: str, *, marks_only: bool = False) -> None:
         from llmscope.engine.events import ChatRequest
@@ -201,5 +201,5 @@ class ChatTemplate:
         """Return the typed text if `text` is unchanged since; else the user's last message."""
         if templated is not None and text == templated.text:
             return templated.request.text
-        said = [text[span.start : span.end] for span in roles if span.role == "user"]
-        return said[-1] if said else text[roles[-1].start : roles[-1].end]
+        parts = [text[span.start : span.end] for span in roles if span.role == "user"]
+        return parts[-1] if parts else text[roles[-1].start : roles[-1].end]

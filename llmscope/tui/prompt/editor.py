@@ -248,7 +248,9 @@ class PromptEditor(InOrder, TextArea):
             words.append(Content(f"context {before} · query {len(self._tokens) - before} tokens"))
         if self._written:
             spans = self._written
-            count = sum(any(a <= one.start < b for a, b in spans) for one in self._tokens)
+            count = sum(
+                any(a <= token_here.start < b for a, b in spans) for token_here in self._tokens
+            )
             words.append(Content(f"{count} written"))
         if self._note:
             words.append(Content(self._note))
@@ -267,11 +269,11 @@ class PromptEditor(InOrder, TextArea):
         place = self.document.get_index_from_location(self.cursor_location)
         spans = [(token.start, token.end, token.position) for token in self._tokens]
         ends = [end for start, end, _ in spans if end > start]
-        found = bisect_left(ends, place)
-        if found == len(ends):
+        index = bisect_left(ends, place)
+        if index == len(ends):
             return None
         return next(
-            position for start, end, position in spans if end == ends[found] and end > start
+            position for start, end, position in spans if end == ends[index] and end > start
         )
 
     def _set_document(self, text: str, language: str | None) -> None:
@@ -322,10 +324,10 @@ class PromptEditor(InOrder, TextArea):
         return first, len(self.text) if ends[1] == self.wrapped_document.height else last
 
     def _tint(self, line_index: int, text: str, sight: tuple[int, int]) -> Text:
-        said = self.document.get_line(line_index)
-        line = Text(said, end="", no_wrap=True)
-        if len(said) > LONG:
-            line = LongLine(said, end="", no_wrap=True)
+        line_text = self.document.get_line(line_index)
+        line = Text(line_text, end="", no_wrap=True)
+        if len(line_text) > LONG:
+            line = LongLine(line_text, end="", no_wrap=True)
             line.rows = self.wrapped_document.get_offsets(line_index)
         start = self.document.get_index_from_location((line_index, 0))
         shared = shared_length(text, self._tokenized)
@@ -342,7 +344,9 @@ class PromptEditor(InOrder, TextArea):
                 tint(f"{name}-even", begin, stop)
         marked = (0, 0)
         places = self._tinted_places
-        first = bisect_right(places, max(start, sight[0]), key=lambda one: one[0].end)
+        first = bisect_right(
+            places, max(start, sight[0]), key=lambda token_place: token_place[0].end
+        )
         for token, even in islice(places, first, None):
             place = (token.start, token.end)
             if token.end > shared or token.start >= min(end, sight[1]):
@@ -386,15 +390,15 @@ def tinted_places(tokens: Sequence[Token]) -> tuple[tuple[Token, bool], ...]:
 
     The tokens of one character share its place, and are tinted as one.
     """
-    found: list[tuple[Token, bool]] = []
+    places: list[tuple[Token, bool]] = []
     visible, before = 0, (0, 0)
     for token in tokens:
         place = (token.start, token.end)
         if token.end > token.start:
             visible += place != before
             before = place
-            found.append((token, visible % 2 == 0))
-    return tuple(found)
+            places.append((token, visible % 2 == 0))
+    return tuple(places)
 
 
 def too_long(text: str) -> str:

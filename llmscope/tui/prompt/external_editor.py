@@ -94,13 +94,13 @@ def edited(host: Host, command: list[str], text: str) -> str:
         if failure:
             raise UnusableError(failure + left)
         try:
-            taken = text if not keep else _taken(after, text)
+            result = text if not keep else _taken(after, text)
         except UnicodeDecodeError as error:
             raise UnusableError(f"not UTF-8 (byte {error.start}){left}") from None
-        if keep and (reason := too_long(taken)):
+        if keep and (reason := too_long(result)):
             raise UnusableError(f"{reason}{left}")
         keep = False
-        return taken
+        return result
     except OSError as error:
         raise UnusableError(f"no file for the editor: {error.strerror}") from None
     finally:

@@ -37,8 +37,8 @@ def sample_folder() -> Path:
 @cache
 def samples() -> tuple[ExamplePrompt, ...]:
     """Return all example prompts, sorted by name; those with a context of examples come last."""
-    found = map(_read, sorted(sample_folder().glob("*.toml")))
-    return tuple(sorted(found, key=lambda sample: marked(sample.prompt).cut is not None))
+    samples_read = map(_read, sorted(sample_folder().glob("*.toml")))
+    return tuple(sorted(samples_read, key=lambda sample: marked(sample.prompt).cut is not None))
 
 
 def samples_for(spec: str) -> tuple[ExamplePrompt, ...]:

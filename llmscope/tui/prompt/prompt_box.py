@@ -19,7 +19,7 @@ LOW = 20
 EMPTY_B = "type prompt B: what to hold against A"
 
 
-class Prompts(Container):
+class PromptEditors(Container):
     """Two editors; the second one is shown only if two prompts are compared.
 
     Args:

@@ -15,7 +15,7 @@ from llmscope.tui.session.undo_history import UndoHistory
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
     from llmscope.tui.session.prompt_history import PromptRecord
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
 
 DELAY = 0.5
 """Seconds from a change until it is written; later changes are written with it."""
@@ -41,10 +41,10 @@ class Autosave:
         self._stays = HistoryPolicy(text, time.monotonic())
         self.unwritten: list[PromptRecord] = []
         self._due = self._typed = False
-        self._put_last: Session | None = None
+        self._put_last: StoredSession | None = None
         self._changed = Condition()
         self._next: dict[str, tuple[str, UndoHistory]] = {}
-        self._session: Session | None = None
+        self._session: StoredSession | None = None
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
@@ -69,11 +69,11 @@ class Autosave:
         self._due = False
         if self._closed or not host.screen_stack:  # the app is closing, and saves its last state
             return
-        from llmscope.tui.session.session import Session
+        from llmscope.tui.session.session import StoredSession
 
-        if said := flaw():
-            host.tell(said, "warning", once=True)
-        session = Session.of(host) if host.source.named else None
+        if warning := flaw():
+            host.tell(warning, "warning", once=True)
+        session = StoredSession.of(host) if host.source.named else None
         if not self._typed and session == self._put_last:
             return
         self._typed, self._put_last = False, session
@@ -120,7 +120,7 @@ class Autosave:
             with self._changed:
                 self.unwritten.append(PromptRecord(self._spec, prompt, round(time.time())))
 
-    def _put(self, text: str, past: UndoHistory, session: Session | None) -> None:
+    def _put(self, text: str, past: UndoHistory, session: StoredSession | None) -> None:
         with self._changed:
             self._next[self._spec] = text, past
             self._session = session

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmscope.tui.session.codec import decode
 from llmscope.tui.session.recent_models import Recent
-from llmscope.tui.session.session import Session
+from llmscope.tui.session.session import StoredSession
 from llmscope.tui.session.state_file import OLD, State
 from llmscope.tui.session.state_folder import content
 from llmscope.tui.session.stored_prompts import keep, prompt_of
@@ -57,7 +57,7 @@ def _take(state: State, name: str, data: bytes) -> None:
         case "recent.json":
             state.put("recent", decode(data, _Recent).models)
         case "session.json":
-            state.put("session", decode(data, Session))
+            state.put("session", decode(data, StoredSession))
         case _:
             old = decode(data, _Undo)
             if prompt_of(state, old.model) in ("", old.text):

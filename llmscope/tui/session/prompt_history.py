@@ -49,11 +49,11 @@ def add(entries: Sequence[PromptRecord]) -> None:
         return
     path = state_folder() / HISTORY
     with locked():
-        found = [*_lines(), *lines]
-        size = len(_HEADER) + sum(len(line) + 1 for line in found)
+        all_lines = [*_lines(), *lines]
+        size = len(_HEADER) + sum(len(line) + 1 for line in all_lines)
         # A link is replaced by our own file: nothing is written through it.
-        if len(found) > MOST or size > BYTES or path.is_symlink():
-            write(HISTORY, _shorter(found))
+        if len(all_lines) > MOST or size > BYTES or path.is_symlink():
+            write(HISTORY, _shorter(all_lines))
         else:
             _append(path, lines)
 
@@ -75,21 +75,21 @@ def _append(path: Path, lines: Sequence[bytes]) -> None:
             sync_file(file.fileno())
 
 
-def _shorter(found: Sequence[bytes]) -> bytes:
+def _shorter(lines: Sequence[bytes]) -> bytes:
     """Return a file with only the newest prompts, few enough to leave room for more."""
-    kept: list[bytes] = []
+    newest: list[bytes] = []
     room = int(_LEFT * BYTES)
-    for line in map(_line, _newest(found)):
+    for line in map(_line, _newest(lines)):
         room -= len(line)
-        if room < 0 or len(kept) >= _LEFT * MOST:
+        if room < 0 or len(newest) >= _LEFT * MOST:
             break
-        kept.append(line)
-    return _HEADER + b"".join(reversed(kept))
+        newest.append(line)
+    return _HEADER + b"".join(reversed(newest))
 
 
-def _newest(found: Iterable[bytes]) -> Iterable[PromptRecord]:
+def _newest(lines: Iterable[bytes]) -> Iterable[PromptRecord]:
     known = set()
-    for line in reversed(list(found)):
+    for line in reversed(list(lines)):
         with suppress(ValueError):
             entry = decode(line, PromptRecord)
             if entry.text.strip() and (entry.model, entry.text) not in known:

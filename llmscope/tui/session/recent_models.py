@@ -41,7 +41,7 @@ def remember(spec: str) -> None:
         return
     opened = Recent(spec, path)
     with changing() as state:
-        others = [one for one in state.get("recent", list[Recent]) or [] if one != opened]
+        others = [model for model in state.get("recent", list[Recent]) or [] if model != opened]
         state.put("recent", [opened, *others][:MOST])
 
 
@@ -55,8 +55,8 @@ def recent() -> list[Recent]:
         if len(spec) > LONGEST or (path and not exists(path)):
             continue
         same = not path or _whole(expanduser(spec)) == path
-        one = Recent(spec if same else path, path)
-        recents.setdefault(one.spec, one)
+        model = Recent(spec if same else path, path)
+        recents.setdefault(model.spec, model)
     return list(recents.values())
 
 

@@ -91,16 +91,16 @@ def saved_figures(host: Host) -> SavedFigures | None:
         record = decode(content(path), dict[str, Any])
         if record["llmscope"] != __version__ or record["pass"] != pass_of(host):
             return None
-        tokens = tuple(Token(*one) for one in _lively(record["tokens"]))
+        tokens = tuple(Token(*token) for token in _lively(record["tokens"]))
         request = _made(Request, record["request"])
-        shown = {
+        results = {
             key: Shown(_figure(pane["figure"]), _want(pane["want"]), tokens, request, saved=True)
             for key, pane in record["panes"].items()
         }
         info = _made(ModelInfo, record["info"])
     except Exception:  # the file may be damaged in any way
         return None
-    return SavedFigures(info, tokens, shown)
+    return SavedFigures(info, tokens, results)
 
 
 def pass_of(host: Host) -> list[Any]:
@@ -136,13 +136,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, tuple):
-        return {"tuple": [_plain(one) for one in value]}
+        return {"tuple": [_plain(item) for item in value]}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, frozenset | set):
         return {"set": sorted(map(_plain, value))}
     if isinstance(value, Mapping):
-        return {"map": [[_plain(key), _plain(one)] for key, one in value.items()]}
+        return {"map": [[_plain(key), _plain(item)] for key, item in value.items()]}
     if hasattr(value, "__dataclass_fields__"):
         fields = value.__dataclass_fields__
         return {"fields": {name: _plain(getattr(value, name)) for name in fields}}
@@ -152,7 +152,7 @@ def _plain(value: Any) -> Any:
 def _lively(value: Any) -> Any:
     """Return the value that `_plain` made JSON types of; a dataclass as a dict of its fields."""
     if isinstance(value, list):
-        return [_lively(one) for one in value]
+        return [_lively(item) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, inside),) = value.items()
@@ -162,13 +162,13 @@ def _lively(value: Any) -> Any:
         case "array":
             return _array(*inside)
         case "tuple":
-            return tuple(_lively(one) for one in inside)
+            return tuple(_lively(item) for item in inside)
         case "set":
-            return frozenset(_lively(one) for one in inside)
+            return frozenset(_lively(item) for item in inside)
         case "map":
-            return {_lively(key): _lively(one) for key, one in inside}
+            return {_lively(key): _lively(item) for key, item in inside}
         case "fields":
-            return {name: _lively(one) for name, one in inside.items()}
+            return {name: _lively(item) for name, item in inside.items()}
     raise ValueError(f"unknown kind {kind!r}")
 
 

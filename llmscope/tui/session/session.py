@@ -107,7 +107,7 @@ class StoredEdits(Struct, frozen=True, omit_defaults=True):
     muted: bool = False
 
 
-class Session(Struct, frozen=True, omit_defaults=True):
+class StoredSession(Struct, frozen=True, omit_defaults=True):
     """The stored state of a session.
 
     Attributes:
@@ -180,7 +180,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
     prompts: str = ""
 
     @classmethod
-    def of(cls, host: Host) -> Session:
+    def of(cls, host: Host) -> StoredSession:
         """Return the state to store of the session on screen."""
         from llmscope.tui.state.token_measures import MEASURES
 
@@ -368,25 +368,25 @@ def _fitting(groups: tuple[Branches, ...]) -> tuple[Branches, ...]:
     return groups
 
 
-def left_last() -> tuple[Session | None, str]:
+def left_last() -> tuple[StoredSession | None, str]:
     """Return the last session, and an empty notice; or None, and a notice that says why."""
     with changing() as state:
-        session = state.get(LAST, Session, Session.check)
+        session = state.get(LAST, StoredSession, StoredSession.check)
     return session, "" if session else flaw() or NOTHING
 
 
-def session_of(state: State, spec: str) -> Session | None:
+def session_of(state: State, spec: str) -> StoredSession | None:
     """Return the session of a model; None if none is stored that can be read."""
-    session = state.get(LAST, Session, Session.check)
+    session = state.get(LAST, StoredSession, StoredSession.check)
     if session is not None and session.model == spec:
         return session
-    return state.get(OTHERS + part_name(spec), Session, Session.check)
+    return state.get(OTHERS + part_name(spec), StoredSession, StoredSession.check)
 
 
-def keep_session(state: State, session: Session) -> None:
+def keep_session(state: State, session: StoredSession) -> None:
     """Store a session as the last one; that of another model stays, as one of the others."""
     state.parts.pop(OTHERS + part_name(session.model), None)
-    last = state.get(LAST, Session)
+    last = state.get(LAST, StoredSession)
     if last is not None and last.model != session.model:
         state.put(OTHERS + part_name(last.model), last)
         others = [name for name in state.parts if name.startswith(OTHERS)]

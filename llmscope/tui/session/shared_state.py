@@ -17,7 +17,7 @@ from llmscope.models.sampler import Sampler
 from llmscope.support.lines import read_file
 from llmscope.support.text import controls, display_text, one_line
 from llmscope.tui.session.codec import decode
-from llmscope.tui.session.session import Session
+from llmscope.tui.session.session import StoredSession
 from llmscope.tui.state.layout import Arrangement
 from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.version import __version__
@@ -33,9 +33,9 @@ LONGEST_WORD = 100_000
 HINT = "a file that the palette's `save the state` wrote; llmscope replay opens a snapshot"
 
 
-def state_of(host: Host) -> Session:
+def state_of(host: Host) -> StoredSession:
     """Return the session on screen as it can be handed on: without what belongs to a machine."""
-    session = Session.of(host)
+    session = StoredSession.of(host)
     words = iter(session.flags)
     flags: list[str] = []
     for word in words:
@@ -49,16 +49,16 @@ def state_of(host: Host) -> Session:
         for name, arrangement in session.kept.arrangements.items()
         if arrangement != usual.get(name)
     }
-    kept = structs.replace(session.kept, arrangements=arrangements)
-    return structs.replace(session, flags=tuple(flags), kept=kept, past=())
+    layout = structs.replace(session.kept, arrangements=arrangements)
+    return structs.replace(session, flags=tuple(flags), kept=layout, past=())
 
 
-def file_text(session: Session) -> str:
+def file_text(session: StoredSession) -> str:
     """Return the content of a state file, which people can read."""
     return _escaped(json.dumps(_record(session), ensure_ascii=False, indent=2)) + "\n"
 
 
-def command(session: Session) -> str:
+def command(session: StoredSession) -> str:
     """Return the command line that opens a session; empty if it would be too long for a shell."""
     import shlex
 
@@ -70,7 +70,7 @@ def command(session: Session) -> str:
     return shlex.join(("llmscope", "open", word))
 
 
-def read_state(word: str) -> Session:
+def read_state(word: str) -> StoredSession:
     """Return the session in a file, or in JSON itself.
 
     Raises:
@@ -90,7 +90,7 @@ def read_state(word: str) -> Session:
     return structs.replace(session, folder=str(path.resolve().parent))
 
 
-def _record(session: Session) -> dict[str, Any]:
+def _record(session: StoredSession) -> dict[str, Any]:
     fields = to_builtins(session, order="deterministic")
     if session.sampler == Sampler():
         del fields["sampler"]
@@ -108,7 +108,7 @@ def _is_unsafe(char: str) -> bool:
     return char != "\n" and ord(char) < 0x10000 and ("\ud800" <= char <= "\udfff" or controls(char))
 
 
-def _read(data: bytes, name: str) -> Session:
+def _read(data: bytes, name: str) -> StoredSession:
     """Return the session in JSON data.
 
     Raises:
@@ -123,7 +123,7 @@ def _read(data: bytes, name: str) -> Session:
     if type(schema) is not int or schema != SCHEMA:
         raise ScopeError(f"{name} is no state of the screen", HINT)
     try:
-        session = decode(data, Session)
+        session = decode(data, StoredSession)
         session.check()
     except ValueError as error:
         raise ScopeError(f"{name} is no valid state: {one_line(str(error))}", HINT) from None

@@ -30,9 +30,9 @@ def state_folder() -> Path:
 
 def flaw() -> str:
     """Return what went wrong with the stored state, in one line, and clear it."""
-    found = "; ".join(dict.fromkeys(_flaws))
+    flaws = "; ".join(dict.fromkeys(_flaws))
     _flaws.clear()
-    return found
+    return flaws
 
 
 def content(path: Path) -> bytes:

@@ -81,9 +81,9 @@ def context_end(written: str) -> int | None:
 
 def toggled(written: str, place: int) -> str:
     """Remove the mark from a text, or insert one after the line that contains `place`."""
-    found = marked(written)
-    if found.cut is not None:
-        return found.text
+    prompt = marked(written)
+    if prompt.cut is not None:
+        return prompt.text
     end = written.find("\n", max(place - 1, 0))
     if end < 0 or not written[: end + 1].strip() or end + 1 >= len(written):
         return written

@@ -67,8 +67,10 @@ class PromptDocument(Document):
     def __getitem__(self, line_index: slice) -> list[str]: ...
 
     def __getitem__(self, line_index: int | slice) -> str | list[str]:
-        found = self._lines[line_index]
-        return stand_ins(found) if isinstance(found, str) else [stand_ins(line) for line in found]
+        line = self._lines[line_index]
+        return (
+            stand_ins(line) if isinstance(line, str) else [stand_ins(one_line) for one_line in line]
+        )
 
     def holds(self, text: str, start: Location) -> bool:
         """Return whether `text` is at `start`, which need not be inside this document."""

@@ -126,7 +126,7 @@ class EditList:
 
     def place(self, edit: Edit) -> int | None:
         """Return the index of an equal edit in the list; None if it is not listed."""
-        return next((at for at, one in enumerate(self.edits) if one.edit == edit), None)
+        return next((at for at, listed in enumerate(self.edits) if listed.edit == edit), None)
 
     def with_edit(self, edit: Edit) -> Self:
         """Return the list with `edit` appended, or chosen and switched on if it is listed."""
@@ -168,8 +168,8 @@ class EditList:
 
     def toggled(self) -> Self:
         """Return the list with the chosen edit off or on; on if all edits were muted."""
-        one = self.edits[self.chosen]
-        return self._put(self.chosen, replace(one, on=self.muted or not one.on, flaw=""))
+        listed = self.edits[self.chosen]
+        return self._put(self.chosen, replace(listed, on=self.muted or not listed.on, flaw=""))
 
     def turned_edit(self, by: int) -> Self:
         """Return the list with the chosen edit one step stronger or weaker."""
@@ -178,9 +178,9 @@ class EditList:
     def moved_edit(self) -> Self:
         """Return the list with the chosen edit one place earlier; the first becomes the last."""
         order = list(self.edits)
-        one = order.pop(self.chosen)
+        listed = order.pop(self.chosen)
         at = self.chosen - 1 if self.chosen else len(order)
-        order.insert(at, one)
+        order.insert(at, listed)
         return replace(self, edits=tuple(order), chosen=at)
 
     def all_switched(self) -> Self:

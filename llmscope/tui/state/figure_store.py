@@ -188,8 +188,8 @@ class FigureStore:
         for want in request.wants:
             figure = frame.figures.get(want.key)
             if figure is not None and not _waits(figure, self._shown.get(want.key)):
-                made = (frame.prompt_b, frame.origin)
-                self._shown[want.key] = Shown(figure, want, frame.tokens, request, *made)
+                beside = (frame.prompt_b, frame.origin)
+                self._shown[want.key] = Shown(figure, want, frame.tokens, request, *beside)
         return True
 
     def concerns(self, refused: Refused) -> bool:
@@ -212,8 +212,11 @@ class FigureStore:
             return result is not None and self._overtaken
         if result.saved:
             return True
-        asked, now = result.request, last
-        if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
+        request, now = result.request, last
+        if (request.prompt, request.context) != (
+            now.prompt,
+            now.context,
+        ) or request.words != now.words:
             return True
         return next((want != result.want for want in last.wants if want.key == key), False)
 

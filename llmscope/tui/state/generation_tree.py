@@ -74,11 +74,11 @@ class Branch:
 
 def _clipped(ends: tuple[End, ...], text: str, shared: int) -> tuple[End, ...]:
     """Return the ends for another text that shares its first `shared` characters with `text`."""
-    kept = len(ends)
-    while kept and ends[kept - 1][0] > shared:
-        kept -= 1
-    moved = ((shared, text[shared:end] + rest) for end, rest in ends[kept:])
-    return (*ends[:kept], *moved)
+    length = len(ends)
+    while length and ends[length - 1][0] > shared:
+        length -= 1
+    moved = ((shared, text[shared:end] + rest) for end, rest in ends[length:])
+    return (*ends[:length], *moved)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ class Branches:
         """Return the tokens that earlier branches have where the user forked this one."""
         if self.branch.fork != self.count:
             return ()
-        others = (one.ids for one in self.kept[: self.at] if one.ids[: self.count] == self.ids)
+        others = (
+            branch.ids for branch in self.kept[: self.at] if branch.ids[: self.count] == self.ids
+        )
         return tuple(dict.fromkeys(ids[self.count] for ids in others if len(ids) > self.count))
 
     def wrote(self, token: int, text: str) -> Branches:
@@ -152,8 +154,8 @@ class Branches:
         longer = here.cut(count).wrote(token, text)
         if count < len(here.ids):
             return self._with((*self.kept, longer), len(self.kept), count + 1)
-        kept = (*self.kept[: self.at], longer, *self.kept[self.at + 1 :])
-        return self._with(kept, self.at, count + 1)
+        branches = (*self.kept[: self.at], longer, *self.kept[self.at + 1 :])
+        return self._with(branches, self.at, count + 1)
 
     def back(self) -> Branches:
         """Return the branches without the last token, and all tokens that share its character."""
@@ -167,7 +169,7 @@ class Branches:
         here = self.branch
         if here.fork == count == len(here.ids):
             return replace(self, count=count)
-        stream = max(one.stream for one in self.kept) + 1
+        stream = max(branch.stream for branch in self.kept) + 1
         begun = replace(here.cut(count), stream=stream, fork=count)
         return self._with((*self.kept, begun), len(self.kept), count)
 

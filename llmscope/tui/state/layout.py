@@ -108,12 +108,12 @@ class Arrangement:
 
     def move(self, key: str, by: int) -> Arrangement:
         """Return the arrangement with a detail moved by `by` places among those that are shown."""
-        shown = list(self.shown)
-        at = shown.index(key)
-        to = max(0, min(at + by, len(shown) - 1))
-        shown.insert(to, shown.pop(at))
-        moved = iter(shown)
-        order = tuple(one if one in self.hidden else next(moved) for one in self.order)
+        panes = list(self.shown)
+        at = panes.index(key)
+        to = max(0, min(at + by, len(panes) - 1))
+        panes.insert(to, panes.pop(at))
+        moved = iter(panes)
+        order = tuple(pane if pane in self.hidden else next(moved) for pane in self.order)
         return replace(self, order=order)
 
     def sized(self, heights: Mapping[str, float]) -> Arrangement:
@@ -125,13 +125,13 @@ def reachable_panes(
     layout: Layout, workspace: Workspace, arrangement: Arrangement
 ) -> tuple[str, ...]:
     """Return the panes that the user can step through in a layout, the one shown first before."""
-    shown = arrangement.shown
+    panes = arrangement.shown
     if layout == "tiny":
-        rest = (key for key in (workspace.spine, *shown) if key != workspace.least)
+        rest = (key for key in (workspace.spine, *panes) if key != workspace.least)
         return (workspace.least, *rest)
     if layout == "medium":
-        shown = tuple(key for key in shown if key != workspace.spare)
-    return (workspace.spine, *shown)
+        panes = tuple(key for key in panes if key != workspace.spare)
+    return (workspace.spine, *panes)
 
 
 def visible(
@@ -186,14 +186,14 @@ def areas(
         focused: the pane that gets most of the rows of a small screen; empty if none has the focus.
     """
     width, height = size
-    said = messages or {}
+    message_rows = messages or {}
     lines = [key for key in panes if key in folded] if len(panes) > 1 else []
     others = [key for key in panes if key not in lines]
     room = height - LINE * len(lines) if others else 0
-    found: dict[str, Area] = {}
+    placed: dict[str, Area] = {}
     columns = _columns(layout, others, room, rows) if others else []
-    kept = max((_kept_rows(column, rows, said) for column in columns), default=room)
-    below = _message_heights(lines, room - kept, said)
+    kept_rows = max((_kept_rows(column, rows, message_rows) for column in columns), default=room)
+    below = _message_heights(lines, room - kept_rows, message_rows)
     room = height - sum(below.values())
     x = 0
     widths = _widths(layout, len(columns), width, arrangement)
@@ -204,7 +204,7 @@ def areas(
         else:
             heights = _heights(column, room, rows, arrangement, panes[0])
         for key, tall in zip(column, heights, strict=True):
-            found[key] = Area(x, y, across, tall)
+            placed[key] = Area(x, y, across, tall)
             y += tall
         x += across
     if not others:
@@ -212,9 +212,9 @@ def areas(
         return {key: Area(0, at * tall, width, tall) for at, key in enumerate(lines)}
     y = room
     for key, tall in below.items():
-        found[key] = Area(0, y, width, tall)
+        placed[key] = Area(0, y, width, tall)
         y += tall
-    return found
+    return placed
 
 
 def _kept_rows(
@@ -235,12 +235,12 @@ def _message_heights(
     Each has the rows of a single line. The `free` rows go to the shortest messages first, so that
     as many as possible are whole.
     """
-    found = dict.fromkeys(lines, LINE)
+    heights = dict.fromkeys(lines, LINE)
     for key in sorted(lines, key=lambda key: messages.get(key, 1)):
         more = max(0, min(messages.get(key, 1) - 1, free))
-        found[key] += more
+        heights[key] += more
         free -= more
-    return found
+    return heights
 
 
 def _columns(
@@ -257,17 +257,17 @@ def _columns(
 
     def cost(places: Sequence[int]) -> tuple[float, ...]:
         columns = _placed(spine, details, places)
-        least = [sum(needed[key].least + BORDER for key in column) for column in columns]
-        most = [
+        lowest = [sum(needed[key].least + BORDER for key in column) for column in columns]
+        highest = [
             sum(height if (top := needed[key].most) is None else top + BORDER for key in column)
             for column in columns
         ]
-        own = needed[spine].most
-        wanted = height if own is None else min(height, own + BORDER)
-        lacking = wanted - (height - least[0] + needed[spine].least + BORDER)
-        crowded = sum(max(0, rows - height) for rows in least)
-        unused = sum(max(0, height - rows) for rows in most) + COLUMN * (count - len(columns))
-        return (max(0, crowded), max(0, lacking), unused, max(least), *places)
+        spine_most = needed[spine].most
+        wanted = height if spine_most is None else min(height, spine_most + BORDER)
+        lacking = wanted - (height - lowest[0] + needed[spine].least + BORDER)
+        crowded = sum(max(0, rows - height) for rows in lowest)
+        unused = sum(max(0, height - rows) for rows in highest) + COLUMN * (count - len(columns))
+        return (max(0, crowded), max(0, lacking), unused, max(lowest), *places)
 
     places = min(product(range(count), repeat=len(details)), key=cost)
     return _placed(spine, details, places)
@@ -305,8 +305,8 @@ def _heights_around(
     share = max(min(LEAST, height // len(column)), height // 3 // len(others))
     heights = {key: min(share, rows.get(key, UsefulRows()).least + BORDER) for key in others}
     rest = height - sum(heights.values())
-    most = rows.get(focused, UsefulRows()).most
-    heights[focused] = rest if most is None else min(rest, most + BORDER)
+    highest = rows.get(focused, UsefulRows()).most
+    heights[focused] = rest if highest is None else min(rest, highest + BORDER)
     heights[others[0]] += rest - heights[focused]
     return [heights[key] for key in column]
 
@@ -328,26 +328,27 @@ def _heights(
     bounds = {key: rows.get(key, UsefulRows()) for key in column}
     shares = arrangement.heights
     fixed = {key: round(shares[key] * height) for key in column if key in shares}
-    least = {key: max(LEAST, fixed.get(key, bounds[key].least + BORDER)) for key in column}
-    found = dict(least)
-    while sum(found.values()) > height:
+    lowest = {key: max(LEAST, fixed.get(key, bounds[key].least + BORDER)) for key in column}
+    heights = dict(lowest)
+    while sum(heights.values()) > height:
         # The ones that the user did not size give way first, the largest of them first.
         key = max(
-            column, key=lambda key: (found[key] > LEAST, key not in fixed, found[key], key != spine)
+            column,
+            key=lambda key: (heights[key] > LEAST, key not in fixed, heights[key], key != spine),
         )
-        if found[key] <= LINE:
+        if heights[key] <= LINE:
             break
-        found[key] -= 1
+        heights[key] -= 1
     growing = [key for key in column if key not in fixed] or list(column)
-    while sum(found.values()) < height:
+    while sum(heights.values()) < height:
         hungry = [
             key
             for key in growing
-            if (most := bounds[key].most) is None or found[key] < most + BORDER
+            if (highest := bounds[key].most) is None or heights[key] < highest + BORDER
         ]
         first = min(
             hungry or growing[:1],
-            key=lambda key: (key != spine, found[key] - least[key], column.index(key)),
+            key=lambda key: (key != spine, heights[key] - lowest[key], column.index(key)),
         )
-        found[first] += 1
-    return [found[key] for key in column]
+        heights[first] += 1
+    return [heights[key] for key in column]

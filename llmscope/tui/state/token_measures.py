@@ -111,8 +111,8 @@ def measured(figure: Figure, measure: TokenMeasure) -> NDArray[np.float32] | Non
     if figure.verdict.status == "refused":
         return None
     if measure.name == "entropy":
-        found = figure.extra.get("entropy")
-        return None if found is None else np.asarray(found, dtype=np.float32)
+        entropy = figure.extra.get("entropy")
+        return None if entropy is None else np.asarray(entropy, dtype=np.float32)
     if measure.name == "surprisal":
         return figure.values if figure.lens == "tokens" else None
     values: NDArray[np.float32] = figure.values

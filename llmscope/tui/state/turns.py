@@ -37,8 +37,8 @@ class Turns:
         at = next(
             (
                 at
-                for at, one in enumerate(self.spans)
-                if one.start <= begin and end <= one.end and one.end - one.start + grown >= 0
+                for at, span in enumerate(self.spans)
+                if span.start <= begin and end <= span.end and span.end - span.start + grown >= 0
             ),
             None,
         )

@@ -220,7 +220,7 @@ class ViewState(EditList):
             return state  # another adapter of the same model
         state = replace(state, translator=info.translator, chosen_lenses=(), listed_features=())
         if info.direction:  # what was asked for is what is seen first
-            view = next(at for at, one in enumerate(MAP_VIEWS) if one.lens == "probe")
+            view = next(at for at, map_view in enumerate(MAP_VIEWS) if map_view.lens == "probe")
             state = replace(state, view=view)
         return state.with_dictionaries(info.dictionaries)
 
@@ -235,14 +235,14 @@ class ViewState(EditList):
             following=self.following or position == last,
         )
 
-    def edited(self, kept: int) -> ViewState:
+    def edited(self, unchanged: int) -> ViewState:
         """Return the state after a change to the text behind its first `kept` characters.
 
         A cursor that was put on a token of the changed part follows the last token again.
         """
         state = self if self.focus.weight is not None else self.at_cell(None)
         token = self.token
-        if self.following or (token is not None and token.end <= kept):
+        if self.following or (token is not None and token.end <= unchanged):
             return state if self.target_pinned else state.set_target(None)
         return replace(state, following=True).set_target(
             None if not self.target_pinned else self.target
@@ -318,8 +318,8 @@ class ViewState(EditList):
         """Return the state with another weight of a step's `count`; beyond them, its output."""
         weight = self.focus.weight
         at = ((count if weight is None else weight) + by) % (count + 1)
-        shown = at if at < count else None
-        return replace(self, focus=replace(self.focus, weight=shown, cell=None))
+        weight_shown = at if at < count else None
+        return replace(self, focus=replace(self.focus, weight=weight_shown, cell=None))
 
     def open_layer(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
         """Return the state at a step of the walkthrough through another layer."""
@@ -356,8 +356,8 @@ class ViewState(EditList):
     @property
     def lens_of_edits(self) -> str | None:
         """The learned lens that edits name: chosen last, or given; None: the model's own."""
-        given = None if self.info is None else self.info.translator
-        return self.chosen_lenses[-1] if self.chosen_lenses else given
+        translator = None if self.info is None else self.info.translator
+        return self.chosen_lenses[-1] if self.chosen_lenses else translator
 
     def with_next_lens(self) -> ViewState:
         """Return the state with the next learned lens; after the last one, the logit lens."""
@@ -369,13 +369,15 @@ class ViewState(EditList):
         """Return the state with a learned lens, which is then one to choose from."""
         chosen = self.chosen_lenses
         if name is not None and (name in chosen or name not in self.lenses):
-            chosen = (*(one for one in chosen if one != name), name)
+            chosen = (*(lens for lens in chosen if lens != name), name)
         return replace(self, translator=name, chosen_lenses=chosen)
 
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the dictionaries in use, as `--features` takes them."""
-        return tuple(dict.fromkeys(one.given for one in self.dictionaries if one.given))
+        return tuple(
+            dict.fromkeys(dictionary.given for dictionary in self.dictionaries if dictionary.given)
+        )
 
     @property
     def requested_features(self) -> tuple[str, ...]:
@@ -405,7 +407,7 @@ class ViewState(EditList):
 
     def _is_alone(self, here: DictionaryFacts) -> bool:
         """Return whether a dictionary is the only one of its layer."""
-        return sum(one.layer == here.layer for one in self.dictionaries) == 1
+        return sum(dictionary.layer == here.layer for dictionary in self.dictionaries) == 1
 
     def show_dictionary(self, facts: DictionaryFacts) -> ViewState:
         """Return the state with the cursor at the layer of a dictionary, which is then shown."""
@@ -437,17 +439,19 @@ class ViewState(EditList):
         return self if chosen.index in ids else replace(self, feature=None)
 
     def with_dictionaries(
-        self, dictionaries: Sequence[DictionaryFacts], shown: str = ""
+        self, dictionaries: Sequence[DictionaryFacts], given_name: str = ""
     ) -> ViewState:
         """Return the state with other dictionaries of features.
 
         Args:
             dictionaries: the dictionaries, by layer.
-            shown: the name that was given for what is to be shown; the cursor moves to the nearest
-                of its layers.
+            given_name: the name that was given for what is to be shown; the cursor moves to the
+                nearest of its layers.
         """
-        names = dict.fromkeys((*self.listed_features, *(one.given for one in dictionaries)))
-        kinds = [one.kind for one in dictionaries]
+        names = dict.fromkeys(
+            (*self.listed_features, *(dictionary.given for dictionary in dictionaries))
+        )
+        kinds = [dictionary.kind for dictionary in dictionaries]
         state = replace(
             self,
             dictionaries=tuple(dictionaries),
@@ -456,10 +460,12 @@ class ViewState(EditList):
             feature=None,
             query="",
         )
-        ours = [one for one in dictionaries if one.given == shown]
+        ours = [dictionary for dictionary in dictionaries if dictionary.given == given_name]
         if not ours or state.dictionary in ours:
             return state
-        return state.show_dictionary(min(ours, key=lambda one: abs(one.layer - state.focus.layer)))
+        return state.show_dictionary(
+            min(ours, key=lambda dictionary: abs(dictionary.layer - state.focus.layer))
+        )
 
     def with_prompts(self, prompts: PromptList | None) -> ViewState:
         """Return the state with another list of prompts."""

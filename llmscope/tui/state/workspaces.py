@@ -206,7 +206,7 @@ def with_subject(state: ViewState, *, context: bool, parts: bool) -> set[str]:
     info = state.info
     shipped = () if info is None else info.family
     adapters = set() if info is None else set(info.adapters) - set(shipped)
-    found = {
+    subjects = {
         "context": context or bool(info is not None and info.taught),
         "compare": state.versus_prompt is not None,
         "stages": bool(adapters) or state.adapter is not None,
@@ -215,7 +215,7 @@ def with_subject(state: ViewState, *, context: bool, parts: bool) -> set[str]:
         "reasoning": parts,
         "prompts": state.prompts is not None,
     }
-    return {name for name, there in found.items() if there}
+    return {name for name, there in subjects.items() if there}
 
 
 def sharing(workspaces: Sequence[Workspace], tab: str) -> list[Workspace]:

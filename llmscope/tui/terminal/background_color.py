@@ -48,7 +48,7 @@ class TerminalReply:
     typed: str = ""
 
 
-class Question:
+class ColorQuestion:
     """A query that has been sent, or that was not worth sending."""
 
     def __init__(self, environ: Mapping[str, str], sent: float | None) -> None:
@@ -57,11 +57,11 @@ class Question:
     def answer(self) -> TerminalReply:
         """Wait briefly for the answer; without one, use COLORFGBG."""
         data = b"" if self._sent is None else _read(self._sent + PATIENCE)
-        found = _GROUND.search(data)
+        match = _GROUND.search(data)
         typed = _GROUND.sub(b"", _NAME.sub(b"", data)).decode("utf-8", "ignore")
         typed = "".join(char for char in _SEQUENCE.sub("", typed) if char.isprintable())
-        if found:
-            levels = [int(part, 16) / (16 ** len(part) - 1) for part in found.groups()]
+        if match:
+            levels = [int(part, 16) / (16 ** len(part) - 1) for part in match.groups()]
             rgb = (round(255 * levels[0]), round(255 * levels[1]), round(255 * levels[2]))
             return TerminalReply(luminance(rgb) < _HALF, "the terminal says so", typed)
         if self._sent is not None:
@@ -71,7 +71,7 @@ class Question:
 
 
 @contextmanager
-def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question]:
+def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[ColorQuestion]:
     """Send the query; slow work belongs between this and `answer`. Keys are not echoed meanwhile.
 
     Args:
@@ -80,13 +80,13 @@ def asking(environ: Mapping[str, str], wanted: bool = True) -> Iterator[Question
     term = environ.get("TERM", "").lower()
     modes = _quiet() if wanted and term and not term.startswith(_SILENT) else None
     if modes is None:
-        yield Question(environ, None)
+        yield ColorQuestion(environ, None)
         return
     import termios
 
     try:
         os.write(1, QUERY)
-        yield Question(environ, time.monotonic())
+        yield ColorQuestion(environ, time.monotonic())
     finally:
         with suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, modes)

@@ -128,10 +128,10 @@ class TerminalCells:
         return "".join(out)
 
 
-def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
+def _row(y: int, wanted: list[Cell], on_terminal: list[Cell]) -> Iterator[str]:
     """Yield the output that updates a row. It begins and ends in the plain style."""
     pen, at = PLAIN, -1
-    for start, stop in _spans(wanted, shown):
+    for start, stop in _spans(wanted, on_terminal):
         between = wanted[at:start] if at >= 0 else []
         if at < 0:
             yield f"\x1b[{y + 1};{start + 1}H"
@@ -150,18 +150,18 @@ def _row(y: int, wanted: list[Cell], shown: list[Cell]) -> Iterator[str]:
         yield "\x1b[m"
 
 
-def _spans(wanted: list[Cell], shown: list[Cell]) -> Iterator[tuple[int, int]]:
+def _spans(wanted: list[Cell], on_terminal: list[Cell]) -> Iterator[tuple[int, int]]:
     """Yield the runs of cells that differ, never splitting a wide character."""
     at, width = 0, len(wanted)
     while at < width:
-        if wanted[at] == shown[at]:
+        if wanted[at] == on_terminal[at]:
             at += 1
             continue
         start, stop = at, at + 1
-        while start > 0 and not (wanted[start][0] and shown[start][0]):
+        while start > 0 and not (wanted[start][0] and on_terminal[start][0]):
             start -= 1
         while stop < width and (
-            wanted[stop] != shown[stop] or not (wanted[stop][0] and shown[stop][0])
+            wanted[stop] != on_terminal[stop] or not (wanted[stop][0] and on_terminal[stop][0])
         ):
             stop += 1
         yield start, stop
@@ -194,8 +194,8 @@ def ink(style: Style, colours: ColorSystem) -> Ink:
     """Return the codes of a style, with its colours reduced to what the terminal has."""
     attributes = [code for name, code in _ATTRIBUTES if getattr(style, name)]
     colour, background = (
-        ";".join(given.downgrade(colours).get_ansi_codes(foreground)) if given else ""
-        for given, foreground in ((style.color, True), (style.bgcolor, False))
+        ";".join(color.downgrade(colours).get_ansi_codes(foreground)) if color else ""
+        for color, foreground in ((style.color, True), (style.bgcolor, False))
     )
     # The terminal's default colours (39, 49) become empty, so that equal styles compare equal.
     return (

@@ -55,7 +55,7 @@ def own_terminal() -> Iterator[RedirectedOutput]:
     originals = (sys.__stdout__, sys.__stderr__)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    screen, kept = os.dup(1), os.dup(2)
+    screen, stderr = os.dup(1), os.dup(2)
     tty = os.isatty(screen)  # a web page is no terminal: see `llmscope.tui.terminal.web_page`
     if tty:
         for name in ("COLUMNS", "LINES"):  # exported, they would override the actual size
@@ -79,13 +79,13 @@ def own_terminal() -> Iterator[RedirectedOutput]:
                 with suppress(OSError, ValueError):
                     stream.flush()
             os.dup2(screen, 1)
-            os.dup2(kept, 2)
+            os.dup2(stderr, 2)
             sys.__stdout__, sys.__stderr__ = originals  # type: ignore[misc]
             _restore(saved)
             with suppress(OSError):  # the terminal may have hung up
                 terminal.close()
             os.close(screen)
-            os.close(kept)
+            os.close(stderr)
 
 
 @contextmanager

@@ -132,8 +132,8 @@ class PacedApp(App[int]):
 class TellingFile:
     """The terminal's file for the writing thread, which reports how many writes were taken."""
 
-    def __init__(self, file: TextIO, told: Callable[[int], None]) -> None:
-        self._file, self._told, self._writes = file, told, 0
+    def __init__(self, file: TextIO, tell: Callable[[int], None]) -> None:
+        self._file, self._told, self._writes = file, tell, 0
 
     def write(self, text: str) -> int:
         """Write a text."""

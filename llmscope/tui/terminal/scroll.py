@@ -17,51 +17,51 @@ LEAST = 8
 """Cells that a move must correct; for fewer, sending them again costs no more."""
 
 
-def moved(y: int, wanted: list[Cell], shown: list[Cell]) -> tuple[str, list[Cell]] | None:
+def moved(y: int, wanted: list[Cell], on_terminal: list[Cell]) -> tuple[str, list[Cell]] | None:
     """Return the sequence that moves part of a row, and the row's new cells; None if no move helps.
 
     Cells are deleted at one end of the part, and as many are inserted at the other (DCH and ICH of
     ECMA-48), so that everything to the right of it stays in place. The inserted cells are unknown:
     terminals differ in the colour that they give them.
     """
-    if shown.count(UNKNOWN) == len(shown):
+    if on_terminal.count(UNKNOWN) == len(on_terminal):
         return None  # nothing to move: the terminal may show anything
-    right = list(map(eq, wanted, shown))
+    right = list(map(eq, wanted, on_terminal))
     if len(right) - sum(right) < LEAST:
         return None
-    most, best = LEAST - 1, (0, 0, 0)
+    gained, best = LEAST - 1, (0, 0, 0)
     for distance in range(1, FARTHEST + 1):
         none = [False] * distance
-        left = [*map(eq, wanted, shown[distance:]), *none]
-        back = [*none, *map(eq, wanted[distance:], shown)]
+        left = [*map(eq, wanted, on_terminal[distance:]), *none]
+        back = [*none, *map(eq, wanted[distance:], on_terminal)]
         for by, then in ((-distance, left), (distance, back)):
-            if sum(map(gt, then, right)) > most:
+            if sum(map(gt, then, right)) > gained:
                 gain, start, stop = _part([*map(sub, then, right)])
-                if gain > most:
-                    most, best = gain, (by, start, stop)
+                if gain > gained:
+                    gained, best = gain, (by, start, stop)
     by, start, stop = best
     if not by:
         return None
     count = abs(by)
     first, last = (start, stop + count) if by < 0 else (start - count, stop)
-    if any(cell is UNKNOWN or not cell[0] for cell in shown[first:]):
+    if any(cell is UNKNOWN or not cell[0] for cell in on_terminal[first:]):
         return None  # half of a wide character might be left behind
     new = [UNKNOWN] * count
     if by < 0:
-        deleted, inserted, part = first, last - count, [*shown[first + count : last], *new]
+        deleted, inserted, part = first, last - count, [*on_terminal[first + count : last], *new]
     else:
-        deleted, inserted, part = last - count, first, [*new, *shown[first : last - count]]
+        deleted, inserted, part = last - count, first, [*new, *on_terminal[first : last - count]]
     sequence = f"\x1b[{y + 1};{deleted + 1}H\x1b[{count}P\x1b[{inserted + 1}G\x1b[{count}@"
-    return sequence, [*shown[:first], *part, *shown[last:]]
+    return sequence, [*on_terminal[:first], *part, *on_terminal[last:]]
 
 
 def _part(gains: list[int]) -> tuple[int, int, int]:
     """Return the largest sum of neighbours, and where they begin and end (Kadane's algorithm)."""
-    most, best, total, begin = 0, (0, 0), 0, 0
+    largest, best, total, begin = 0, (0, 0), 0, 0
     for place, gain in enumerate(gains):
         if total <= 0:
             total, begin = 0, place
         total += gain
-        if total > most:
-            most, best = total, (begin, place + 1)
-    return most, *best
+        if total > largest:
+            largest, best = total, (begin, place + 1)
+    return largest, *best

@@ -25,7 +25,7 @@ NARROW = 60
 
 
 @dataclass(frozen=True)
-class Choice:
+class ListEntry:
     """One entry of the list.
 
     Attributes:
@@ -62,23 +62,23 @@ class Choices(Widget):
     class Taken(Message):
         """Posted when a row is clicked."""
 
-        def __init__(self, choice: Choice) -> None:
+        def __init__(self, choice: ListEntry) -> None:
             super().__init__()
             self.choice = choice
 
     def __init__(self, text_styles: TextStyles) -> None:
         super().__init__(id="choices")
         self._text_styles = text_styles
-        self.found: Sequence[Choice] = ()
+        self.found: Sequence[ListEntry] = ()
         self._words: tuple[str, ...] = ()
         self.at = self._top = 0
 
     @property
-    def chosen(self) -> Choice | None:
+    def chosen(self) -> ListEntry | None:
         """The selected entry; None if the list is empty."""
         return self.found[self.at] if self.found else None
 
-    def show(self, choices: Sequence[Choice], words: Sequence[str] = ()) -> None:
+    def show(self, choices: Sequence[ListEntry], words: Sequence[str] = ()) -> None:
         """List `found`, with `words` highlighted; select the first entry if the list changed."""
         self._words = tuple(words)
         if list(choices) != list(self.found):
@@ -94,10 +94,10 @@ class Choices(Widget):
         """Return all rows: the index of an entry, or a heading."""
         rows: list[int | str] = []
         before = ""
-        for index, one in enumerate(self.found):
-            if one.heading != before:
-                rows.append(one.heading)
-                before = one.heading
+        for index, choice in enumerate(self.found):
+            if choice.heading != before:
+                rows.append(choice.heading)
+                before = choice.heading
             rows.append(index)
         return rows
 
@@ -123,20 +123,20 @@ class Choices(Widget):
         )
 
     def _row(self, index: int) -> Content:
-        one, here = self.found[index], index == self.at
+        choice, here = self.found[index], index == self.at
         width, text_styles = self.size.width, self._text_styles
-        first, second = one.aside
+        first, second = choice.aside
         aside = f"{fitted(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
         if not (first or second):
             aside = ""
         room = max(1, width - len(MARK) - (cell_len(aside) + GAP if aside else 0))
-        said = Content.styled(
-            fitted(one.label, room), text_styles.strong if here else text_styles.text
+        label = Content.styled(
+            fitted(choice.label, room), text_styles.strong if here else text_styles.text
         )
-        for start, end in spans(said.plain, self._words):
-            said = said.stylize(text_styles.accent, start, end)
+        for start, end in spans(label.plain, self._words):
+            label = label.stylize(text_styles.accent, start, end)
         mark = (MARK if here else " " * len(MARK), text_styles.accent)
-        return Content.assemble(mark, said, (f"{'  ' if aside else ''}{aside}", text_styles.dim))
+        return Content.assemble(mark, label, (f"{'  ' if aside else ''}{aside}", text_styles.dim))
 
     def on_click(self, event: events.Click) -> None:
         """Post `Taken` for the row under the mouse."""
@@ -162,16 +162,16 @@ def whole(text: str) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Pad or truncate a text to exactly `width` cells."""
-    shown = whole(text)
-    if cell_len(shown) > width or len(text) > SEEN:
-        return set_cell_size(shown, width - 1) + "…"
-    return set_cell_size(shown, width)
+    line = whole(text)
+    if cell_len(line) > width or len(text) > SEEN:
+        return set_cell_size(line, width - 1) + "…"
+    return set_cell_size(line, width)
 
 
-def spans(shown: str, words: Sequence[str]) -> list[tuple[int, int]]:
+def spans(line: str, words: Sequence[str]) -> list[tuple[int, int]]:
     """Return the span of each word's first match in `shown`; words without a match have none."""
-    folded = shown.casefold()
-    if len(folded) != len(shown):
+    folded = line.casefold()
+    if len(folded) != len(line):
         return []
     places = [(folded.find(word.casefold()), len(word.casefold())) for word in words]
     return [(start, start + length) for start, length in places if start >= 0]

@@ -27,7 +27,7 @@ Part = tuple[str, int]
 """A piece of text and its drop rank: the highest rank goes first when room is short, 0 stays."""
 
 
-class Header(Widget):
+class ScreenHeader(Widget):
     """The header line: the model on the left, the pass on the right.
 
     Args:
@@ -91,8 +91,8 @@ class Header(Widget):
         ]
         if info.parameters:  # the hidden states of another engine tell no more than the layers
             self._left += [(f"{info.heads} heads", 5), (count(info.parameters), 3)]
-        told = (info.dtype, info.device)
-        self._left += [(display_text(one), 6) for one in told if one]
+        facts = (info.dtype, info.device)
+        self._left += [(display_text(fact), 6) for fact in facts if fact]
         self.refresh()
 
     def named(self, spec: str) -> None:
@@ -114,14 +114,18 @@ class Header(Widget):
             parts: list[Part] = [(work, 1)] if work else []
         else:
             took = "" if cost.milliseconds is None else f"{cost.milliseconds:.0f} ms"
-            held = (cost.rss, "", 3), (cost.vram, " on GPU", 2)
+            memory = (cost.rss, "", 3), (cost.vram, " on GPU", 2)
             parts = [
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
                 *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
                 *([(f"model B ran {cost.second_ran}", 7)] if cost.second_ran else []),
                 (work or took, 1 if work else 2),
-                *((f"{size(many)}{where}", rank) for many, where, rank in held if many is not None),
+                *(
+                    (f"{size(many)}{where}", rank)
+                    for many, where, rank in memory
+                    if many is not None
+                ),
             ]
             parts = [part for part in parts if part[0]]
         if parts != self._right:
@@ -149,15 +153,17 @@ def fit_sides(
     left: Sequence[Part], right: Sequence[Part], width: int
 ) -> tuple[list[str], list[str]]:
     """Return the parts of both sides that fit into one line of `width` cells."""
-    kept = [(text, rank, side) for side, parts in enumerate((left, right)) for text, rank in parts]
+    fitting = [
+        (text, rank, side) for side, parts in enumerate((left, right)) for text, rank in parts
+    ]
 
     def needed() -> int:
-        joints = max(0, len(kept) - 2) * len(JOINT)
-        return sum(cell_len(text) for text, _, _ in kept) + joints + GAP
+        joints = max(0, len(fitting) - 2) * len(JOINT)
+        return sum(cell_len(text) for text, _, _ in fitting) + joints + GAP
 
-    while needed() > width and (loose := max((rank for _, rank, _ in kept), default=0)):
-        kept.remove(next(part for part in reversed(kept) if part[1] == loose))
-    return ([t for t, _, side in kept if side == 0], [t for t, _, side in kept if side == 1])
+    while needed() > width and (loose := max((rank for _, rank, _ in fitting), default=0)):
+        fitting.remove(next(part for part in reversed(fitting) if part[1] == loose))
+    return ([t for t, _, side in fitting if side == 0], [t for t, _, side in fitting if side == 1])
 
 
 def count(number: int) -> str:

@@ -75,9 +75,9 @@ class KlRow(Widget):
         styles = styles_for(self._look)
         figure = self._figure
         if self._note or figure is None or figure.verdict.status == "refused":
-            said = self._note or (WAITS if figure is None else figure.verdict.reason)
+            text = self._note or (WAITS if figure is None else figure.verdict.reason)
             line = Line().add(HEAD, styles.dim)
-            line.add(fit(plain_text(said, self._look.ascii), width - len(HEAD), "…"), styles.dim)
+            line.add(fit(plain_text(text, self._look.ascii), width - len(HEAD), "…"), styles.dim)
             return Strip(line.row(width, styles.base), width)
         return Strip(kl_row(figure, self._focus, width, styles), width)
 

@@ -110,17 +110,17 @@ class OverviewStrip(Widget):
             window: the tokens that the main pane shows, as a half-open range; None: all.
             special: which tokens are special.
         """
-        given = (measure, cursor, window)
-        if figure is not self._figure or given != (self._measure, self._cursor, self._window):
+        inputs = (measure, cursor, window)
+        if figure is not self._figure or inputs != (self._measure, self._cursor, self._window):
             self._figure, self._special = figure, special
-            self._measure, self._cursor, self._window = given
+            self._measure, self._cursor, self._window = inputs
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """Return a row."""
         width = self.size.width
-        shown = (id(self._figure), self._measure, self._cursor, self._window)
-        inputs = (*shown, width, self._look)
+        drawn = (id(self._figure), self._measure, self._cursor, self._window)
+        inputs = (*drawn, width, self._look)
         if inputs != self._drawn:
             self._rows, self._drawn = self._painted(width), inputs
         if y < len(self._rows):
@@ -179,9 +179,9 @@ def strip_rows(
     title = Line().add(f" {measure.title}", styles.accent)
     below = Line()
     if figure is None or values is None or not len(values):
-        said = WAITS if figure is None else figure.verdict.reason or WAITS
+        text = WAITS if figure is None else figure.verdict.reason or WAITS
         room = max(0, width - title.width - 2)
-        title.add(f" {fit(plain_text(said, ascii_), room, styles.glyphs.ellipsis)}", styles.dim)
+        title.add(f" {fit(plain_text(text, ascii_), room, styles.glyphs.ellipsis)}", styles.dim)
         return title.row(width, styles.base), below.row(width, styles.base)
     cells = max(1, width - gutter)
     per = tokens_per_cell(len(values), cells, styles)

@@ -96,7 +96,9 @@ class TabBar(Widget):
 
     def render(self) -> Content:
         """Render the tabs that fit."""
-        every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._tabs)]
+        every = [
+            (workspace, self._action(at), self._key(at)) for at, workspace in enumerate(self._tabs)
+        ]
         menu_key = self._menu_key()
         shown_key = " " * cell_len(menu_key) if self._typing else menu_key
         menu = f"  {shown_key} {MORE}" if self._has_more else ""
@@ -194,19 +196,19 @@ def fit_tabs(
     """
     short: set[str] = set()
     others = sorted(
-        (one for one, _, _ in workspaces if one.name != current),
+        (each for each, _, _ in workspaces if each.name != current),
         key=lambda workspace: len(workspace.short) - len(workspace.title),
     )
 
     def made() -> list[Tab]:
         return [
             Tab(
-                (HERE if one.name == current else "")
-                + f"{key} {one.short if one.name in short else one.title}".strip(),
+                (HERE if each.name == current else "")
+                + f"{key} {each.short if each.name in short else each.title}".strip(),
                 action,
-                one.name == current,
+                each.name == current,
             )
-            for one, action, key in workspaces
+            for each, action, key in workspaces
         ]
 
     def length(tabs: Sequence[Tab], gap: int) -> int:
@@ -215,8 +217,8 @@ def fit_tabs(
     for gap in GAPS:
         if length(made(), gap) <= width:
             return made(), gap, (False, False)
-    for one in others:
-        short.add(one.name)
+    for each in others:
+        short.add(each.name)
         for gap in GAPS[1:]:
             if length(made(), gap) <= width:
                 return made(), gap, (False, False)
@@ -234,11 +236,11 @@ def fit_tabs(
         for low, high in ((first, stop + 1), (first - 1, stop)):
             if low >= 0 and high <= len(tabs) and needed(low, high) <= width:
                 first, stop, grown = low, high, True
-    for one, _, _ in workspaces[first:stop]:
+    for each, _, _ in workspaces[first:stop]:
         abbreviated = tabs
-        short.discard(one.name)
+        short.discard(each.name)
         tabs = made()
         if needed(first, stop) > width:
-            short.add(one.name)
+            short.add(each.name)
             tabs = abbreviated
     return tabs[first:stop], gap, (first > 0, stop < len(tabs))

@@ -150,8 +150,8 @@ class TourLine(Widget):
         """Return a step in words, with its number."""
         forms = END if at == len(STEPS) else (STEPS[at].text, STEPS[at].short)
         number = "" if at == len(STEPS) else f"{at + 1}/{len(STEPS)} "
-        said = [f"{number}{self._keymap.filled(form)}" for form in forms]
-        return next((form for form in said if cell_len(form) <= self.size.width), said[-1])
+        lines = [f"{number}{self._keymap.filled(form)}" for form in forms]
+        return next((form for form in lines if cell_len(form) <= self.size.width), lines[-1])
 
     def on_click(self, event: events.Click) -> None:
         """Run the action of the half of the offer that was clicked; end the tour."""

@@ -9,7 +9,7 @@ from llmscope.cli.options.resume import _onto
 from llmscope.cli.options.versus import VersusModelOptions, VersusOptions, versus_loader
 from llmscope.errors import ScopeError
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.session.session import Session
+from llmscope.tui.session.session import StoredSession
 
 FIRST = Loader(
     *("pypi:one", "cpu", "float32"), trust_remote_code=True, adapters=("a",), translator="jacobian"
@@ -59,7 +59,7 @@ def test_the_copied_command_names_the_second_model_and_a_session_opens_it_again(
     source = ModelSource.of("pypi:one", given.onto(FIRST))
     assert source.versus_options == {"versus_model": "pypi:two", "versus_dtype": "bfloat16"}
     assert source.flags[-4:] == ("--versus-model", "pypi:two", "--versus-dtype", "bfloat16")
-    session = Session("pypi:one", source.flags)
+    session = StoredSession("pypi:one", source.flags)
     second = _onto(LaunchOptions(Loader(None)), session, ()).load.versus
     assert (second.model, second.dtype, second.device) == ("pypi:two", "bfloat16", "cpu")
 
@@ -69,7 +69,7 @@ def test_a_session_opens_the_streams_of_another_engine_with_the_ids_of_their_lay
     file.touch()
     given = VersusModelOptions(versus_model=str(file), layer_ids="3,7")
     source = ModelSource.of("pypi:one", given.onto(FIRST))
-    opened = _onto(LaunchOptions(Loader(None)), Session("pypi:one", source.flags), ()).load
+    opened = _onto(LaunchOptions(Loader(None)), StoredSession("pypi:one", source.flags), ()).load
     assert (opened.versus.model, opened.versus.layers) == (str(file), (3, 7))
 
 
@@ -84,7 +84,7 @@ def test_an_adapter_names_the_same_model_with_another_adapter():
     assert given.onto(FIRST).versus.dtype == "bfloat16"
     source = ModelSource.of("pypi:one", given.onto(FIRST))
     assert source.versus_options == {"versus_adapter": "base", "versus_dtype": "bfloat16"}
-    session = Session("pypi:one", source.flags, ("a",))
+    session = StoredSession("pypi:one", source.flags, ("a",))
     opened = _onto(LaunchOptions(Loader(None)), session, ()).load
     assert (opened.versus.adapters, opened.versus.switched_to) == (("a",), "base")
     with pytest.raises(BadParameter, match="--versus-model or --versus-adapter"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.tui.dialogs.go_to import GoToScreen, Place, examples, read_place
+from llmscope.tui.dialogs.go_to import GoToScreen, TypedPlace, examples, read_place
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.conftest import Open
 from tests.tui.real import answered, screen
@@ -31,7 +31,7 @@ from tests.tui.real import answered, screen
 def test_numbers_name_a_place(text, place):
     info = SimpleNamespace(layers=30, heads=9)
     state = SimpleNamespace(info=info, tokens=(None,) * 5)
-    assert read_place(text, state) == Place(*place)
+    assert read_place(text, state) == TypedPlace(*place)
 
 
 @given(layers=st.integers(1, 99), heads=st.integers(1, 99), tokens=st.integers(1, 99))
@@ -39,7 +39,7 @@ def test_the_examples_are_places_of_the_model(layers, heads, tokens):
     info = SimpleNamespace(layers=layers, heads=heads)
     state = SimpleNamespace(info=info, tokens=(None,) * tokens)
     for text in examples(state):
-        assert isinstance(read_place(text, state), Place)
+        assert isinstance(read_place(text, state), TypedPlace)
 
 
 @pytest.mark.parametrize("text", ["99", "0.99", "@99", "-99", "x", "1..2", "@", "²"])
@@ -60,7 +60,7 @@ async def test_a_wrong_place_stays_in_the_line_with_its_reason(opened: Open, tex
 @given(st.text(max_size=12))
 def test_any_text_is_a_place_or_a_reason(text):
     found = read_place(text, ViewState())
-    assert isinstance(found, Place | str)
+    assert isinstance(found, TypedPlace | str)
 
 
 async def test_from_the_prompt_four_keys_show_what_it_knows_at_a_layer() -> None:

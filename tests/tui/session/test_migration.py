@@ -9,7 +9,7 @@ import pytest
 
 from llmscope.models.sampler import Sampler
 from llmscope.tui.session.recent_models import Recent
-from llmscope.tui.session.session import Session, StoredFocus
+from llmscope.tui.session.session import StoredFocus, StoredSession
 from llmscope.tui.session.state_file import STATE, changing, open_state, read_state
 from llmscope.tui.session.state_folder import LOCK, flaw
 from llmscope.tui.session.stored_prompts import past_of, prompt_of
@@ -55,7 +55,7 @@ LAYOUT = LayoutState(
     ("logit-lens", "top"),
     "max",
 )
-SESSION = Session(
+SESSION = StoredSession(
     model="gpt2",
     flags=("--device", "cpu"),
     adapters=(),
@@ -101,7 +101,7 @@ def assert_all_there() -> None:
     assert prompt_of(state, "./m\udc80") == "cd\ud800"
     assert prompt_of(state, "other") == "what is new"
     assert state.get("recent", list[Recent]) == [("gpt2", ""), ("./mine", "/no/such/mine")]
-    assert state.get("session", Session, Session.check) == SESSION
+    assert state.get("session", StoredSession, StoredSession.check) == SESSION
     assert past_of(state, "gpt2") == UndoHistory(
         ((TextChange(0, 1, "", "b"),), (TextChange(0, 2, "", "\n漢"),)),
         ((TextChange(0, 0, "", "x"),),),

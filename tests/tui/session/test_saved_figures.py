@@ -14,11 +14,11 @@ from llmscope.engine.events import LoadFailed, Loading
 from llmscope.figure import Axis, Figure, Verdict
 from llmscope.tui.session import saved_figures as saving
 from llmscope.tui.session.saved_figures import FIGURES, save_figures
-from llmscope.tui.session.session import Session
+from llmscope.tui.session.session import StoredSession
 from llmscope.tui.user_state import UserState
 from tests.thinned import at_sizes
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import Session as Opened
+from tests.tui.conftest import StoredSession as Opened
 
 STAYS = UserState(saves_figures=True)
 
@@ -40,12 +40,12 @@ def body(session: Opened) -> dict[str, str]:
     }
 
 
-async def leave(opened: Open, *keys: str, **how: Any) -> tuple[Session, dict[str, str]]:
+async def leave(opened: Open, *keys: str, **how: Any) -> tuple[StoredSession, dict[str, str]]:
     """Open the screen, press keys, and leave it; return the session and what its panes showed."""
     async with opened(**how) as session:
         await session.press(*keys)
         save_figures(session.app)
-        return Session.of(session.app), body(session)
+        return StoredSession.of(session.app), body(session)
 
 
 @pytest.mark.parametrize("size", at_sizes([(80, 24), (120, 40), (200, 60)], (120, 40)))
@@ -94,7 +94,7 @@ async def test_another_prompt_or_other_edits_are_not_shown_with_them(opened: Ope
             assert "Loading" in session.screen_text()
 
 
-def replace_edits(session: Session) -> Session:
+def replace_edits(session: StoredSession) -> StoredSession:
     from msgspec.structs import replace as changed
 
     return changed(session, edits=(("zero head 1.0", True),))

@@ -17,7 +17,7 @@ from llmscope.cli.options.loading import Loader
 from llmscope.cli.options.resume import resumed, unless_named
 from llmscope.errors import ScopeError
 from llmscope.tui.session.codec import decode, encode
-from llmscope.tui.session.session import NOTHING, Session, left_last
+from llmscope.tui.session.session import NOTHING, StoredSession, left_last
 from llmscope.tui.session.state_file import STATE
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.user_state import UserState
@@ -25,7 +25,7 @@ from tests.cli.running import failure
 from tests.stored import put_into, save, saved_prompt, saved_session
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import Session as Opened
+from tests.tui.conftest import StoredSession as Opened
 
 Start = Callable[..., Terminal]
 
@@ -79,7 +79,7 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
         session.app.clear_notifications()
         await session.settle()
         before = seen(session)
-        left = decode(encode(Session.of(session.app)), Session)
+        left = decode(encode(StoredSession.of(session.app)), StoredSession)
     user = UserState(kept=left.kept, session=left)
     async with opened(*size, prompt=left.prompt, user=user) as session:
         await session.settle()
@@ -94,7 +94,7 @@ async def test_undo_reaches_back_into_the_edits_of_an_earlier_session(opened: Op
         await session.press("escape", "2", "x", "right", "x", "e", "!", "escape")
         first, both = session.app.state.edits[:1], session.app.state.edits
         assert len(both) == 2
-        left = decode(encode(Session.of(session.app)), Session)
+        left = decode(encode(StoredSession.of(session.app)), StoredSession)
         past = UndoHistory.of(session.app.editor.history)
     user = UserState(kept=left.kept, session=left, past=past)
     async with opened(prompt=left.prompt, user=user) as session:
@@ -137,18 +137,18 @@ def record() -> dict[str, Any]:
     }
 
 
-def session_of(found: dict[str, Any]) -> Session:
+def session_of(found: dict[str, Any]) -> StoredSession:
     """What a record is decoded to; ValueError if it is no session."""
-    return decode(json.dumps(found).encode(), Session)
+    return decode(json.dumps(found).encode(), StoredSession)
 
 
 def test_a_record_comes_back() -> None:
     session = session_of(record())
-    assert decode(encode(session), Session) == session
+    assert decode(encode(session), StoredSession) == session
     odd = "\ud83d \ud83d\ude00 \udc80"
     session = session_of({**record(), "prompt": odd, "folder": odd})
     assert (session.prompt, session.folder) == (odd.replace("\ud83d\ude00", "\U0001f600"),) * 2
-    assert decode(encode(session), Session) == session
+    assert decode(encode(session), StoredSession) == session
 
 
 JSON = st.recursive(
@@ -167,7 +167,7 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
     except (ValueError, ScopeError):
         assert json.dumps(value) != json.dumps(record()[name])  # in Python False is 0
         return
-    assert decode(encode(session), Session) == session
+    assert decode(encode(session), StoredSession) == session
     state = session.onto(ViewState())
     assert len(state.edits) == len(session.edits)
     assert 0 <= state.chosen <= max(0, len(state.edits) - 1)
@@ -176,7 +176,7 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
     assert found.load.model != "x"
 
 
-def resumed_from(session: Session, given: LaunchOptions, *said: str) -> LaunchOptions:
+def resumed_from(session: StoredSession, given: LaunchOptions, *said: str) -> LaunchOptions:
     save("session", session)
     return resumed(given, said)
 
@@ -324,5 +324,5 @@ async def test_it_is_written_with_the_prompt(opened: Open) -> None:
         async with asyncio.timeout(120):
             while not saved_session():
                 await session.pilot.pause(0.1)
-        assert saved_session() == Session.of(session.app)
+        assert saved_session() == StoredSession.of(session.app)
     autosave.close()

@@ -19,14 +19,14 @@ from llmscope.cli.launch import opening
 from llmscope.errors import ScopeError
 from llmscope.support.lines import LIMITS
 from llmscope.support.text import controls
-from llmscope.tui.session.session import Session, StoredFocus
+from llmscope.tui.session.session import StoredFocus, StoredSession
 from llmscope.tui.session.shared_state import command, file_text, read_state, state_of
 from llmscope.tui.user_state import UserState
 from tests.cli.running import failure
 from tests.stored import saved_session
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import Session as Opened
+from tests.tui.conftest import StoredSession as Opened
 from tests.tui.session.test_kept_states import TEXTS, groups, host_of, view_states
 from tests.tui.session.test_session import JSON, WAYS, seen
 
@@ -59,7 +59,7 @@ def test_a_command_and_a_file_hold_the_whole_state(state: Any, text: str, made: 
     assert json.loads(file_text(session))["state"] == 1
 
 
-def replace_folder(session: Session, folder: str) -> Session:
+def replace_folder(session: StoredSession, folder: str) -> StoredSession:
     import msgspec
 
     return msgspec.structs.replace(session, folder=folder)
@@ -68,7 +68,9 @@ def replace_folder(session: Session, folder: str) -> Session:
 def test_a_file_is_read_back_and_its_paths_are_found_beside_it(tmp_path: Path) -> None:
     (tmp_path / "handed").mkdir()
     (tmp_path / "handed" / "model").mkdir()
-    session = Session("./model", prompt=ODD, edits=(("zero layer 0", True),), folder="/not/here")
+    session = StoredSession(
+        "./model", prompt=ODD, edits=(("zero layer 0", True),), folder="/not/here"
+    )
     path = tmp_path / "handed" / "of us.json"
     path.write_text(file_text(session))
     assert not any(controls(line) for line in path.read_text().split("\n"))
@@ -86,7 +88,10 @@ def test_what_belongs_to_a_machine_or_lets_foreign_code_run_is_not_taken() -> No
     assert (load.device, load.threads, load.spill, load.dtype) == ("auto", None, None, "float16")
     assert (load.trust_remote_code, load.allow_pickle) == (False, False)
     host = host_of(
-        Session("gpt2").onto(_nothing()), "x", (), options={"device": "cuda", "dtype": "float16"}
+        StoredSession("gpt2").onto(_nothing()),
+        "x",
+        (),
+        options={"device": "cuda", "dtype": "float16"},
     )
     assert state_of(host).flags == ("--dtype", "float16")
 
@@ -133,7 +138,7 @@ def test_a_state_says_what_is_opened_and_no_option_does() -> None:
     assert "takes no --prompt" in " ".join(said.replace("\u2502", " ").split())
 
 
-@given(st.sampled_from(Session.__struct_fields__), JSON)
+@given(st.sampled_from(StoredSession.__struct_fields__), JSON)
 def test_any_value_is_refused_in_a_line_or_opened(name: str, value: Any) -> None:
     word = json.dumps({"state": 1, "model": "gpt2", name: value})
     try:
@@ -216,7 +221,7 @@ def test_kill_9_loses_nothing_and_the_file_opens_it_too(
         program.read(0.3)
     program.wait("zero ")
 
-    def saved() -> Session | None:
+    def saved() -> StoredSession | None:
         session = saved_session()
         return session if session is not None and session.edits else None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import without_controls
-from llmscope.tui.dialogs.menu import Entry, show_menu
+from llmscope.tui.dialogs.menu import MenuEntry, show_menu
 from llmscope.tui.features.copy.cursor_value import number, picture
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def ask(host: Host) -> None:
         return
 
     entries = [
-        Entry(copy.letter, copy.what, copy.text.strip().split("\n")[0])
+        MenuEntry(copy.letter, copy.what, copy.text.strip().split("\n")[0])
         for copy in by_letter.values()
     ]
     show_menu(host, "copy", entries, lambda letter: _put(host, by_letter[letter]))

@@ -159,11 +159,11 @@ class ModelSource:
             return () if adapter is None else (f"builtin:{adapter}",)
         apart = {*info.taught, *info.family}
         loaded = [name for name in info.adapters if name not in apart]
-        own = len(loaded) - len(self.adapters)
-        specs = dict(zip(loaded[own:], self.adapters, strict=False))
-        if adapter in specs and not own:
+        first_here = len(loaded) - len(self.adapters)
+        specs = dict(zip(loaded[first_here:], self.adapters, strict=False))
+        if adapter in specs and not first_here:
             return (specs[adapter],)
-        if (adapter is None and not own) or (own and adapter == loaded[0]):
+        if (adapter is None and not first_here) or (first_here and adapter == loaded[0]):
             return ()
         return None
 

@@ -91,7 +91,9 @@ def script(view: View, around: Surroundings | None = None) -> str:
     ]
     second = source.versus
     if second is not None and second.of_streams:
-        layers = [int(one) for one in str(second.options.get("layer_ids", "")).split(",") if one]
+        layers = [
+            int(number) for number in str(second.options.get("layer_ids", "")).split(",") if number
+        ]
         read = called("read_hidden_states", [Code(f"Path({second.spec!r})"), layers or None], {})
         lines += [
             "from pathlib import Path",

@@ -12,7 +12,7 @@ from llmscope.tui.state.workspaces import BY_NAME
 if TYPE_CHECKING:
     from llmscope.engine.events import DictionariesRead
     from llmscope.tui.host import Host
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import StoredSession
 
 
 class DictionaryChoice(PendingRead):
@@ -24,14 +24,14 @@ class DictionaryChoice(PendingRead):
     """
 
     added: str = ""
-    owed: Session | None = None
+    owed: StoredSession | None = None
 
     @property
     def pending(self) -> tuple[str, ...]:
         """The names of an earlier session that are still to be read; empty without any."""
         return () if self.owed is None else self.owed.features or ()
 
-    def owe(self, host: Host, session: Session | None) -> None:
+    def owe(self, host: Host, session: StoredSession | None) -> None:
         """Note which dictionaries of an earlier session the model does not have by itself."""
         known = set(host.state.features)
         lacking = session is not None and not set(session.features or ()) <= known

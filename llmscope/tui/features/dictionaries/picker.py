@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.tui.dialogs.found_list import FoundListScreen
 from llmscope.tui.state.workspaces import BY_NAME
-from llmscope.tui.widgets.choice_list import Choice
+from llmscope.tui.widgets.choice_list import ListEntry
 
 if TYPE_CHECKING:
     from llmscope.learned.dictionaries.dictionary import DictionaryHeader
@@ -31,7 +31,7 @@ def choose(host: Host) -> None:
         host.push_screen(DictionaryScreen(host))
 
 
-def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[Choice]:
+def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[ListEntry]:
     """Return what can be chosen: which is shown, which are in use, those known, and folders.
 
     Args:
@@ -39,7 +39,7 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
         folders: folders of dictionaries that fit the model.
     """
     used = [
-        Choice(USED, name, name, _places(ours), (_layers(ours), ""))
+        ListEntry(USED, name, name, _places(ours), (_layers(ours), ""))
         for name in state.features
         if (ours := [dictionary for dictionary in state.dictionaries if dictionary.given == name])
     ]
@@ -54,7 +54,7 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
     several = state.dictionaries if len(state.dictionaries) > 1 else ()
     return [
         *(
-            Choice(
+            ListEntry(
                 SHOW,
                 facts.name,
                 f"{facts.title} · {facts.name}",
@@ -64,9 +64,9 @@ def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[C
             for facts in several
         ),
         *used,
-        *(Choice(KNOWN, name, name, ADD) for name in known),
+        *(ListEntry(KNOWN, name, name, ADD) for name in known),
         *(
-            Choice(
+            ListEntry(
                 FOUND,
                 other.name,
                 other.name,
@@ -103,7 +103,7 @@ class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a folder of SAELens or Gemma Scope, or org/name:path")
 
-    def list_all(self, headers: Sequence[DictionaryHeader] = ()) -> Sequence[Choice]:
+    def list_all(self, headers: Sequence[DictionaryHeader] = ()) -> Sequence[ListEntry]:
         """Return the dictionaries to choose from."""
         return listed(self._host.state, headers)
 
@@ -121,7 +121,7 @@ class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
         here = self._host.state.dictionary
         return () if here is None else (here.name, here.given)
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Show the chosen dictionary, put it in use, or take it out."""
         self.dismiss()
         host = self._host

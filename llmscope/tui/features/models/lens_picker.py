@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmscope.tui.dialogs.found_list import FoundListScreen
-from llmscope.tui.widgets.choice_list import Choice
+from llmscope.tui.widgets.choice_list import ListEntry
 
 if TYPE_CHECKING:
     from llmscope.learned.lenses.published import Known
@@ -39,7 +39,7 @@ def choose(host: Host) -> None:
         host.push_screen(LensScreen(host))
 
 
-def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
+def listed(host: Host, files: Sequence[Known] = ()) -> list[ListEntry]:
     """Return the lenses to choose from: the logit lens, those known, files, published ones.
 
     Args:
@@ -51,10 +51,10 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
     state = host.state
     assert state.info is not None
 
-    def row(heading: str, name: str, kind: str = "") -> Choice:
+    def row(heading: str, name: str, kind: str = "") -> ListEntry:
         used = IN_USE if name == (state.translator or "") else ""
         kind = kind or (name or LOGIT if (name or LOGIT) in ABOUT else "")
-        return Choice(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
+        return ListEntry(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
 
     choices = [row(HERE, name) for name in ("", *state.lenses)]
     listed_already = {abspath(name) for name in state.lenses}
@@ -73,7 +73,7 @@ class LensScreen(FoundListScreen["Known"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a file, a folder, or org/name:path")
 
-    def list_all(self, fitting: Sequence[Known] = ()) -> Sequence[Choice]:
+    def list_all(self, fitting: Sequence[Known] = ()) -> Sequence[ListEntry]:
         """Return the lenses to choose from."""
         return listed(self._host, fitting)
 
@@ -87,7 +87,7 @@ class LensScreen(FoundListScreen["Known"]):
         """Return the name of the lens in use; empty for the logit lens."""
         return (self._host.state.translator or "",)
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: ListEntry) -> None:
         """Read through the chosen lens."""
         self.dismiss()
         self._host.lenses.take(self._host, choice.text or None)

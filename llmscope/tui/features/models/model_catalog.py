@@ -48,8 +48,13 @@ def offers() -> Iterator[Offer]:
     """Yield the models as they are found, recently opened ones first, so that they show at once."""
     from llmscope.tui.session.recent_models import recent
 
-    for one in recent():
-        yield Offer(one.spec, RECENT, None, (one.path,) if one.path not in ("", one.spec) else ())
+    for recent_model in recent():
+        yield Offer(
+            recent_model.spec,
+            RECENT,
+            None,
+            (recent_model.path,) if recent_model.path not in ("", recent_model.spec) else (),
+        )
     from llmscope.models.local_models import stored
 
     for model in stored([]):

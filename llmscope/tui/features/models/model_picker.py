@@ -220,7 +220,7 @@ class PickerScreen(LineScreen):
     def _rows(self) -> Iterator[Option]:
         width = max(10, self._list.scrollable_content_region.width - 2)
         text_styles = self._host.text_styles
-        names = [_name(one) for one in self._shown if isinstance(one, Offer)]
+        names = [_name(entry) for entry in self._shown if isinstance(entry, Offer)]
         room = min(max(map(cell_len, names), default=0), max(8, int(WIDEST * width)))
         for offer in self._shown:
             if isinstance(offer, str):

@@ -199,18 +199,18 @@ class ModelSwitch:
         host.user.left[host.source.spec] = left
         if host.state.two_models:
             host.tell(f"the comparison ended with {host.source.spec}")
-        kept = pending.left or Left()
-        text = _prompt(host, pending, kept)
+        left_behind = pending.left or Left()
+        text = _prompt(host, pending, left_behind)
         if host.user.autosave:
             host.user.autosave.turn(pending.spec, text, *left[:2])
         source = ModelSource.of(pending.spec, pending.loader)
         other = host.chat.plain_b(host)
         host.replace_model(source, text, _state_for(event.info, host.state).against(other))
-        host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
-        _offer(host, kept, text)
+        host.editor.turn_to(text, left_behind.past.leading_to(left_behind.text, text))
+        _offer(host, left_behind, text)
         host.placeholder.about(pending.spec)
-        if kept.notice:
-            host.tell(kept.notice, "warning")
+        if left_behind.notice:
+            host.tell(left_behind.notice, "warning")
         if host.user.autosave:
             host.user.autosave.edited(host)
         return True

@@ -122,7 +122,7 @@ class SaveScreen(FileLineScreen):
         if paper:
             drawn = partial(paper_picture, self._shown, self._state, format)
             return Save(self._host, path, format, drawn, _on_paper(metadata), self._known)
-        made = partial(
+        on_screen = partial(
             picture,
             self._shown,
             self._state,
@@ -131,7 +131,7 @@ class SaveScreen(FileLineScreen):
             look=self._host.look,
             tokens=self._tokens,
         )
-        return Save(self._host, path, format, made, metadata, self._known)
+        return Save(self._host, path, format, on_screen, metadata, self._known)
 
 
 def suffixes() -> str:

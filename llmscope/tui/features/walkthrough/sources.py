@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.draw.painters.walkthrough.value import source_said, weight_said
 from llmscope.figure import Figure
-from llmscope.tui.dialogs.menu import Entry, show_menu
+from llmscope.tui.dialogs.menu import MenuEntry, show_menu
 from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, table
 from llmscope.tui.state.view_state import ViewState
 
@@ -38,7 +38,7 @@ def source(host: Host) -> None:
     elif len(inputs) == 1:
         host.walkthrough.go(host, inputs[0].state)
     else:
-        entries = [Entry(str(at), source.said) for at, source in enumerate(inputs, 1)]
+        entries = [MenuEntry(str(at), source.said) for at, source in enumerate(inputs, 1)]
 
         def go(letter: str) -> None:
             host.walkthrough.go(host, inputs[int(letter) - 1].state)

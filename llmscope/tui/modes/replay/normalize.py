@@ -56,7 +56,7 @@ def check(figures: Sequence[Figure], length: int, focus: Focus) -> None:
     Raises:
         ScopeError: a figure belongs to other tokens, or cannot be drawn.
     """
-    tokens = next((one for one in figures if one.kind == "tokens"), None)
+    tokens = next((figure for figure in figures if figure.kind == "tokens"), None)
     if tokens is not None and tokens.axes and tokens.values.shape != (length,):
         raise ScopeError("the figure of its tokens is of other tokens than its prompt", HINT)
     for place, figure in enumerate(figures):

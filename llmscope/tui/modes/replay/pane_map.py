@@ -123,14 +123,14 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
         panes: the figures in their panes.
         edited: whether there are edits or a prompt B, which get a pane too.
     """
-    shown = [pane for pane in panes if pane.figure.verdict.status != "refused"]
-    rest = [pane for pane in panes if pane not in shown]
-    order: list[PaneFigure | None] = [*shown, *rest]
+    drawable = [pane for pane in panes if pane.figure.verdict.status != "refused"]
+    rest = [pane for pane in panes if pane not in drawable]
+    order: list[PaneFigure | None] = [*drawable, *rest]
     if edited:
         order.insert(1, None)  # the pane of the edits, on the first page below its figures
     workspaces: list[Workspace] = []
     for at, part in enumerate(parted(order, DETAILS + 1), 1):
-        figures = [one for one in part if one is not None]
+        figures = [held_pane for held_pane in part if held_pane is not None]
         spine = next((figure for figure in figures if _is_map(figure.figure)), figures[0])
         details = [figure.key for figure in figures if figure is not spine]
         if len(figures) < len(part):
@@ -147,8 +147,8 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     return tuple(workspaces)
 
 
-def parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+def parted(panes: Sequence[T], longest: int) -> Iterator[Sequence[T]]:
     """Yield pages of about the same number of panes, at most `most`."""
-    count = -(-len(panes) // most)
+    count = -(-len(panes) // longest)
     for at in range(count):
         yield panes[at * len(panes) // count : (at + 1) * len(panes) // count]

@@ -205,16 +205,16 @@ def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
     place = lost = 0
     for label in labels:
         bare = label.strip() or label
-        found = text.find(bare, place, place + len(bare) + FAR) if bare else -1
-        gap = text[place:found] if found >= 0 else ""
-        if found < 0 or (gap.strip() and not lost):
+        begins = text.find(bare, place, place + len(bare) + FAR) if bare else -1
+        gap = text[place:begins] if begins >= 0 else ""
+        if begins < 0 or (gap.strip() and not lost):
             spans.append((place, place))
             lost += 1
             continue
-        start = place + len(gap.rstrip()) if label[:1].isspace() else found
+        start = place + len(gap.rstrip()) if label[:1].isspace() else begins
         for at in range(len(spans) - lost, len(spans)):
             spans[at] = (place, start) if gap.strip() else (place, place)
-        place, lost = found + len(bare), 0
+        place, lost = begins + len(bare), 0
         spans.append((start, place))
     return spans
 

@@ -133,12 +133,16 @@ def _pages(result: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
             continue
         first = len(panes)
         panes += [
-            PaneFigure(f"report-{first + at}", "", one, Focus()) for at, one in enumerate(figures)
+            PaneFigure(f"report-{first + at}", "", pane_figure, Focus())
+            for at, pane_figure in enumerate(figures)
         ]
-        for part, some in enumerate(parted(panes[first:], PER_PAGE), 1):
+        for part, page_panes in enumerate(parted(panes[first:], PER_PAGE), 1):
             again = f" ({part})" if part > 1 else ""
-            spine = next((one for one in some if one.figure.kind == "heatmap"), some[0])
-            keys = [one.key for one in some if one is not spine]
+            spine = next(
+                (pane_figure for pane_figure in page_panes if pane_figure.figure.kind == "heatmap"),
+                page_panes[0],
+            )
+            keys = [pane_figure.key for pane_figure in page_panes if pane_figure is not spine]
             pages.append(
                 Workspace(
                     name=f"report-{len(pages) + 1}",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmscope.engine.events import Ask, Event, Frame, Loaded, PassInfo, Request, Want
 from llmscope.figure import Figure
 from llmscope.tui.modes.replay.pane_map import PaneFigure
-from llmscope.tui.modes.run.run_view import RecorderLike, RunView, Slot
+from llmscope.tui.modes.run.run_view import RecorderLike, RunSlot, RunView
 
 CURVE, LOGGED = "curve", "logged"
 """The keys of the panes of curves: of the number under the cursor, and of a logged scalar."""
@@ -30,7 +30,7 @@ class WatchEngine:
     def __init__(
         self,
         view: RunView,
-        panes: Mapping[str, tuple[Slot, PaneFigure]],
+        panes: Mapping[str, tuple[RunSlot, PaneFigure]],
         recorder: RecorderLike | None,
         post: Callable[[Event], None],
     ) -> None:

@@ -21,7 +21,7 @@ from llmscope.support.text import display_text
 from llmscope.tui.modes.replay.pane_map import PaneFigure
 from llmscope.tui.modes.replay.panes import ReplayPane, panes_of
 from llmscope.tui.modes.run.engine import CURVE, LOGGED
-from llmscope.tui.modes.run.run_view import RunView, Slot, is_over_time
+from llmscope.tui.modes.run.run_view import RunSlot, RunView, is_over_time
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
@@ -45,7 +45,7 @@ class OverTimePane(FigurePane):
 Each column is a recorded step, the first on the left; the marked one is the step that all panes \
 show. Left and right go through the steps, like {run-step-previous} and {run-step-next}; a click \
 goes to the step of its column. A long run is shown by 240 of its steps at most, spread evenly."""
-    slot: ClassVar[Slot]
+    slot: ClassVar[RunSlot]
     named: ClassVar[str] = ""
     view: ClassVar[RunView]
 
@@ -268,8 +268,8 @@ class LoggedPane(OverTimePane):
 
 def build_panes(
     view: RunView,
-    at_step: Mapping[str, tuple[Slot, PaneFigure]],
-    over: Mapping[str, tuple[Slot, str]],
+    at_step: Mapping[str, tuple[RunSlot, PaneFigure]],
+    over: Mapping[str, tuple[RunSlot, str]],
     look: RenderOptions,
 ) -> dict[str, FigurePane]:
     """Return the panes by their keys.
@@ -287,12 +287,12 @@ def build_panes(
     for key, (slot, title) in over.items():
         row = ROWS.get(slot.lens, "token")
         attributes = {"key": key, "slot": slot, "named": title, "row": row}
-        made = type("MapOverTime", (OverTimePane,), attributes)
-        made.view = view  # type: ignore[attr-defined]
-        panes[key] = made(look)
+        kind_made = type("MapOverTime", (OverTimePane,), attributes)
+        kind_made.view = view  # type: ignore[attr-defined]
+        panes[key] = kind_made(look)
     for kind in (CurvePane, LoggedPane):
-        made = type(kind.__name__, (kind,), {"slot": first, "view": view})
-        panes[kind.key] = made(look)
+        kind_made = type(kind.__name__, (kind,), {"slot": first, "view": view})
+        panes[kind.key] = kind_made(look)
     return panes
 
 
@@ -301,7 +301,7 @@ def show_prompt(panes: Mapping[str, FigurePane], view: RunView, prompt: int) -> 
     for pane in panes.values():
         if not isinstance(pane, ReplayPane):
             continue
-        slot: Slot = pane.slot  # type: ignore[attr-defined]
+        slot: RunSlot = pane.slot  # type: ignore[attr-defined]
         which = view.figure_in(slot, prompt)
         if which is not None:
             pane.held = replace(pane.held, focus=replace(pane.held.focus, mode=which.mode))

@@ -39,7 +39,7 @@ _UNSAFE = re.compile("[^a-z0-9-]")
 
 
 @dataclass(frozen=True)
-class Slot:
+class RunSlot:
     """The place of a lens's figure, the same for all prompts and steps.
 
     Attributes:
@@ -110,15 +110,15 @@ class RunView:
         return display_text(self.runs[run].folder.name or "run", whitespace=False)
 
     @cached_property
-    def slots(self) -> tuple[Slot, ...]:
+    def slots(self) -> tuple[RunSlot, ...]:
         """The slots of all runs, in the order in which the lenses were recorded."""
-        slots: list[Slot] = []
+        slots: list[RunSlot] = []
         for at, run in enumerate(self.runs):
             counts: dict[str, int] = {}
             for prompt in range(len(run.info.prompts)):
                 here: dict[str, int] = {}
-                for one in self._figures(at, prompt):
-                    here[one.lens] = here.get(one.lens, 0) + 1
+                for known in self._figures(at, prompt):
+                    here[known.lens] = here.get(known.lens, 0) + 1
                 counts = {
                     lens: max(here.get(lens, 0), counts.get(lens, 0)) for lens in counts | here
                 }
@@ -126,16 +126,16 @@ class RunView:
                 for number in range(count):
                     # A widget's id: a lens of a hostile folder may be named anything.
                     key = f"{LETTERS[at]}-{_UNSAFE.sub('_', lens)[:40]}-{number}"
-                    while any(one.key == key for one in slots):
+                    while any(known.key == key for known in slots):
                         key += "_"
-                    slots.append(Slot(key, at, lens, number))
+                    slots.append(RunSlot(key, at, lens, number))
         return tuple(slots)
 
     def _figures(self, run: int, prompt: int) -> list[RunFigure]:
         figures = self.runs[run].info.figures
         return [figure for figure in figures if figure.prompt in (prompt, None)]
 
-    def figure_in(self, slot: Slot, prompt: int) -> RunFigure | None:
+    def figure_in(self, slot: RunSlot, prompt: int) -> RunFigure | None:
         """Return which figure a slot shows for a prompt; None if it is not recorded for it."""
         matching = [
             figure for figure in self._figures(slot.run, prompt) if figure.lens == slot.lens
@@ -151,9 +151,9 @@ class RunView:
         if run == 0:
             return line
         steps = self.runs[run].steps
-        return steps[max(0, bisect_right(steps, line.step, key=lambda one: one.step) - 1)]
+        return steps[max(0, bisect_right(steps, line.step, key=lambda recorded: recorded.step) - 1)]
 
-    def figure(self, slot: Slot, prompt: int, step: int, focus: Focus | None = None) -> Figure:
+    def figure(self, slot: RunSlot, prompt: int, step: int, focus: Focus | None = None) -> Figure:
         """Return the figure of a slot at a step; a refused one if it is missing or damaged.
 
         Args:
@@ -165,7 +165,7 @@ class RunView:
         """
         return self._in_shard(slot, prompt, self.step_of(slot.run, step), focus)
 
-    def _in_shard(self, slot: Slot, prompt: int, line: StepLine, focus: Focus | None) -> Figure:
+    def _in_shard(self, slot: RunSlot, prompt: int, line: StepLine, focus: Focus | None) -> Figure:
         which = self.figure_in(slot, prompt)
         if which is None:
             return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
@@ -182,7 +182,7 @@ class RunView:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
             return Figure.refused(slot.lens, slot.lens, reason)
 
-    def map_title(self, slot: Slot) -> str:
+    def map_title(self, slot: RunSlot) -> str:
         """Return the title of the map over the steps of a slot; empty if it has a curve alone."""
         run, series = self.runs[slot.run], self.series[slot.run]
         for prompt in range(len(run.info.prompts)):
@@ -192,7 +192,7 @@ class RunView:
         return ""
 
     def over_time(
-        self, slot: Slot, prompt: int, step: int, focus: Focus, columns: int = COLUMNS
+        self, slot: RunSlot, prompt: int, step: int, focus: Focus, columns: int = COLUMNS
     ) -> Figure:
         """Return the heat map of a slot over the steps.
 
@@ -219,7 +219,7 @@ class RunView:
         word = display_text(target, whitespace=True)[:40]
         return title.replace("the target", f"‹{word}›")
 
-    def curve(self, slot: Slot, prompt: int, focus: Focus) -> Figure:
+    def curve(self, slot: RunSlot, prompt: int, focus: Focus) -> Figure:
         """Return the curve of the number under the cursor over the steps, one for each run.
 
         A run that has another figure there (another mode or target) is left out.
@@ -319,7 +319,7 @@ class RunView:
         return None
 
     def newest_figure(
-        self, slot: Slot, prompts: Sequence[int], focus: Focus | None = None
+        self, slot: RunSlot, prompts: Sequence[int], focus: Focus | None = None
     ) -> Figure | None:
         """Return a slot's figure at the newest step at which it is not refused; None if never.
 

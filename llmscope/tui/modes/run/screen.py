@@ -24,7 +24,7 @@ from llmscope.tui.modes.replay.pane_map import PaneFigure, held, pages
 from llmscope.tui.modes.replay.screen import facts
 from llmscope.tui.modes.run.engine import CURVE, LOGGED, TIME, WatchEngine
 from llmscope.tui.modes.run.run_bar import RunBar
-from llmscope.tui.modes.run.run_view import RecorderLike, RunView, Slot
+from llmscope.tui.modes.run.run_view import RecorderLike, RunSlot, RunView
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.state.workspaces import Workspace
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
@@ -271,12 +271,12 @@ def watch_app(
     return app
 
 
-def _panes(view: RunView) -> dict[str, tuple[Slot, PaneFigure]]:
+def _panes(view: RunView) -> dict[str, tuple[RunSlot, PaneFigure]]:
     """Return the panes of figures at a step: their slots, and figures that stand for the others."""
     prompts = range(len(view.main.info.prompts))
     figures = [(slot, view.newest_figure(slot, prompts, Focus())) for slot in view.slots]
     known = [(slot, figure) for slot, figure in figures if figure is not None]
-    panes: dict[str, tuple[Slot, PaneFigure]] = {}
+    panes: dict[str, tuple[RunSlot, PaneFigure]] = {}
     for pane in held([figure for _, figure in known], view.recorded(0).focus):
         panes[pane.key] = next(slot for slot, figure in known if figure is pane.figure), pane
     return panes
@@ -284,8 +284,8 @@ def _panes(view: RunView) -> dict[str, tuple[Slot, PaneFigure]]:
 
 def _workspaces(
     view: RunView,
-    at_step: Mapping[str, tuple[Slot, PaneFigure]],
-    over: Mapping[str, tuple[Slot, str]],
+    at_step: Mapping[str, tuple[RunSlot, PaneFigure]],
+    over: Mapping[str, tuple[RunSlot, str]],
 ) -> tuple[Workspace, ...]:
     """Return the pages: the figures of a step, of each run; then the maps over the steps."""
     workspaces: list[Workspace] = []
