@@ -205,22 +205,19 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         """Yield the widgets from top to bottom."""
         self._make_room(self.size)
-        theme = self.look.theme
-        self.header = ScreenHeader(theme, self._spec, self.mode.banner)
+        self.header = ScreenHeader(self._spec, self.mode.banner)
         self.prompts = PromptEditors(self.text, self._prompt_b, past=self.user.past)
         self.editor = self.prompts.a
         self.editor.read_only = self.mode.read_only
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
-        self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
+        self.placeholder = Placeholder(self._spec, still=self.mode.read_only)
         self.placeholder.hold_keys(self.user.typed)
-        self.status = StatusText(theme)
-        self.key_line = KeyLine(theme, self.user.keymap, mode=self.mode)
+        self.status = StatusText()
+        self.key_line = KeyLine()
         self.user.keymap.bind("anywhere", self)
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
         self.tabs = TabBar(
-            theme,
-            self.user.keymap,
             self.grid.tabs,
             self.grid.workspace.name,
             more=self.grid.has_more_tabs,
@@ -291,14 +288,14 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         """Return the row below the prompt that compares two models."""
         from llmscope.tui.widgets.kl_row import KlRow
 
-        return KlRow(self.look)
+        return KlRow()
 
     @cached_property
     def strip(self) -> OverviewStrip:
         """Return the strip over the panes that shows one number of each token of a long text."""
         from llmscope.tui.widgets.overview_strip import OverviewStrip
 
-        return OverviewStrip(self.look)
+        return OverviewStrip()
 
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show, below a dialog that is open."""

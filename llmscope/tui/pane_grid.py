@@ -83,7 +83,9 @@ class PaneGrid(Container):
         self._last_of: dict[str, str] = {}  # by the name of a tab: the workspace shown last of it
         self._remembered = arrangements or {}
         self._remember(self._remembered)
-        self.workspace = {known.name: known for known in workspaces}.get(workspace, workspaces[0])
+        self.workspace: Workspace = {known.name: known for known in workspaces}.get(
+            workspace, workspaces[0]
+        )
         self._last_of[self.workspace.tab] = self.workspace.name
         self.current = self.workspace.spine
         self._detail = next(iter(self.workspace.details), "")

@@ -216,7 +216,7 @@ class CommandPaletteScreen(SearchListScreen):
 
     def make_list(self) -> Choices:
         """Return the list, which shows keys and questions beside the titles."""
-        return EntryList(self._host.text_styles)
+        return EntryList()
 
     def matching(self, wanted: str) -> list[ListEntry]:
         """Return all entries under their headings, or those that match, the best first."""
@@ -236,12 +236,12 @@ class EntryList(Choices):
     def render(self) -> Content:
         """Render the visible rows, or that nothing matches."""
         if not self.found:
-            return Content.styled(self.nothing, self._text_styles.dim)
+            return Content.styled(self.nothing, self.text_styles.dim)
         return super().render()
 
     def _row(self, index: int) -> Content:
         entry, here = self.found[index], index == self.at
-        width, styles = self.size.width - len(MARK), self._text_styles
+        width, styles = self.size.width - len(MARK), self.text_styles
         keys = entry.aside[0]
         room = max(1, width - (cell_len(keys) + 1 if keys else 0))
         title = fitted(entry.label, min(room, cell_len(entry.label)))

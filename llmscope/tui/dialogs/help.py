@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,19 +15,17 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from llmscope.config import CONFIG
-from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.support.text import display_text
-from llmscope.tui.actions.menus import MENU_BY_NAME, MENUS
-from llmscope.tui.actions.types import Action, Where
+from llmscope.tui.actions.menus import MENU_BY_NAME, MENUS, without_empty_menus
+from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.actions.types import Action, Place, listed
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.dialogs.marks import marks
-from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
-    from llmscope.tui.actions.keymap import Keymap
-    from llmscope.tui.modes.mode import LiveMode
+    from llmscope.tui.host import Host
 
 PROMPT_HELP = """\
 Whatever you type is read by the model at once, and every pane follows. The tokens are shown in \
@@ -150,26 +148,19 @@ class HelpScreen(LineScreen):
         Binding("f1", "tour", "take the tour", show=False, priority=True)
     ]
 
-    def __init__(
-        self,
-        look: RenderOptions,
-        lens_name: str | None,
-        where: Where,
-        keymap: Keymap,
-        usage: str | None,
-        mode: LiveMode,
-        actions: Iterable[Action],
-        take_tour: Callable[[], object],
-    ) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__("", "")
-        self._usage, self._look = usage, look
-        self._styles = text_styles(look.theme)
-        self._lens = lens_name
-        self._where: Where = where
-        self._keymap, self._mode = keymap, mode
+        self._host, self._keymap, self._styles = host, host.user.keymap, host.text_styles
+        self._place: Place = "prompt" if host.in_prompt else "figures"
+        pane = host.grid.pane if host.grid.display and not host.in_prompt else None
+        want = None if pane is None else pane.want(host.state)
+        self._lens = None if want is None else want.lens
+        self._usage = host.mode.usage(pane)
+        offered = [action for action in self._keymap.actions if listed(host, action)]
         # Those without a key, which the palette runs, come last of their subject.
-        self._actions = sorted(actions, key=lambda action: not keymap.shown(action))
-        self._take_tour = take_tour
+        self._actions = sorted(
+            without_empty_menus(offered), key=lambda action: not self._keymap.shown(action)
+        )
         self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
         self._line.cursor_blink = False
         self._text = Static(markup=False)
@@ -192,7 +183,7 @@ class HelpScreen(LineScreen):
     def action_tour(self) -> None:
         """Close the help, and take the tour."""
         self.dismiss(None)
-        self._take_tour()
+        BY_NAME["tour"].run(self._host)
 
     def action_page(self, name: str) -> None:
         """Scroll the page."""
@@ -243,7 +234,7 @@ class HelpScreen(LineScreen):
             ],
         )
         named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
-        places = (self._where, "anywhere")
+        places = (self._place, "anywhere")
         here = [action for action in self._actions if action.where in places]
         elsewhere = [action for action in self._actions if action.where not in places]
         yield from self._by_area(f"Keys here{named}", here)
@@ -252,36 +243,36 @@ class HelpScreen(LineScreen):
             "Marks on the screen",
             [
                 self._row(mark, meaning, also="marks on the screen, symbols, legend", width=MARKS)
-                for mark, meaning in marks(self._look)
+                for mark, meaning in marks(self._host.look)
             ],
         )
 
     def _explanation(self) -> tuple[str, str]:
         """Return the question of the pane, and its explanation."""
         question, text = "The prompt", self._keymap.filled(PROMPT_HELP)
-        if self._mode.subject:
-            question, text = self._mode.subject, ""
+        if self._host.mode.subject:
+            question, text = self._host.mode.subject, ""
         if self._lens in names():
             assert self._lens is not None
             chosen = lens(self._lens)
             question, text = chosen.question, chosen.explanation
-        elif self._usage is not None and not self._mode.subject:
+        elif self._usage is not None and not self._host.mode.subject:
             question, text = EDITS_HELP
         if self._usage:
             text += f"\n\n{self._keymap.filled(self._usage)}"
-        if self._mode.help:
-            text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
+        if self._host.mode.help:
+            text = f"{text}\n\n{self._keymap.filled(self._host.mode.help)}".lstrip()
         return display_text(question), display_text(text)
 
     def _basics(
         self, keys_of: Sequence[tuple[tuple[str, ...], str]], columns: int
     ) -> list[HelpRow]:
         """Return keys in columns, each with what it does: the first keys, or those of the menus."""
-        listed = {action.name for action in self._actions}
+        names_listed = {action.name for action in self._actions}
         offered = [
             (self._first_keys(actions), meaning)
             for actions, meaning in keys_of
-            if all(action == TO or action in listed for action in actions)
+            if all(action == TO or action in names_listed for action in actions)
         ]
         styles = self._styles
         rows = []
@@ -309,7 +300,7 @@ class HelpScreen(LineScreen):
                 if group == area:
                     keys = " ".join(self._keymap.shown(action)) or palette
                     name = action.name if self.app.size.width >= ROOMY else ""
-                    full = self._mode.title_of(action)
+                    full = self._host.mode.title_of(action)
                     also = f"{full} {action.words} {action.name}"
                     title_here = full.removeprefix(f"{action.area}: ")
                     rows.append(self._row(keys, title_here, name, also=also))

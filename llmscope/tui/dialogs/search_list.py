@@ -52,7 +52,7 @@ class SearchListScreen(LineScreen):
 
     def make_list(self) -> Choices:
         """Return the list widget."""
-        return Choices(self._host.text_styles)
+        return Choices()
 
     def matching(self, wanted: str) -> Sequence[ListEntry]:
         """Return what the list shows for the text of the line, the best match first."""

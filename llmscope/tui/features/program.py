@@ -8,7 +8,6 @@ from llmscope.support.text import one_line
 from llmscope.tui.terminal.output_guard import can_be_resumed
 
 if TYPE_CHECKING:
-    from llmscope.tui.actions.types import Where
     from llmscope.tui.host import Host
 
 WALKTHROUGH = "walkthrough"
@@ -46,31 +45,11 @@ def next_adapter(host: Host) -> None:
 
 def show_help(host: Host) -> None:
     """Explain the pane that has the focus, or the prompt."""
-    # Imported late: the help needs the texts of the lenses.
-    from llmscope.tui.actions.menus import without_empty_menus
-    from llmscope.tui.actions.types import listed
-    from llmscope.tui.dialogs.help import HelpScreen
+    from llmscope.tui.dialogs.help import HelpScreen  # it needs the texts of the lenses
 
     if host.tour_line is not None and host.tour_line.at is None:
         _put_away_offer(host)
-    inside = not host.in_prompt
-    pane = host.grid.pane if inside and host.grid.display else None
-    want = None if pane is None else pane.want(host.state)
-    place: Where = "figures" if inside else "prompt"
-    host.push_screen(
-        HelpScreen(
-            host.look,
-            None if want is None else want.lens,
-            place,
-            host.user.keymap,
-            host.mode.usage(pane),
-            host.mode,
-            without_empty_menus(
-                [action for action in host.user.keymap.actions if listed(host, action)]
-            ),
-            lambda: tour(host),
-        )
-    )
+    host.push_screen(HelpScreen(host))
 
 
 def tour(host: Host) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from rich.cells import cell_len
@@ -22,9 +22,6 @@ from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
 from llmscope.tui.state.view_state import ViewState
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 UNSEEN = "the cue comes later"
 """Title remark for a token that comes before the difference between the prompts."""
@@ -114,7 +111,7 @@ says that what differs comes later, the token cannot know of it: put the cue fir
 
     @property
     def _pairs(self) -> tuple[DemoPair, ...]:
-        return pairs_for(cast("Host", self.app).source.spec)
+        return pairs_for(self.host.source.spec)
 
     @property
     def picked(self) -> DemoPair | None:

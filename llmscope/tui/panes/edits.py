@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -20,9 +20,6 @@ from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.offered_edits import Offered
 from llmscope.tui.state.view_state import ViewState
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 ON, OFF, WRONG = "✓", "·", "✗"
 NONE_YET = "{edit-zero} ablates what is under the cursor, {edit-write} writes an edit:"
@@ -92,7 +89,7 @@ again."""
         """Edits that this model can make, while none is listed."""
         offered = None
         if not self._state.edits:
-            offered = Offered.of(self._state, cast("Host", self.app).figures)
+            offered = Offered.of(self._state, self.host.figures)
         return () if offered is None else offered.examples
 
     def _picture(self) -> Painting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
@@ -15,7 +15,6 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.style import Style
-from textual.widget import Widget
 
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
@@ -33,10 +32,8 @@ from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.work import bar, described
 from llmscope.tui.state.workspaces import TITLES
+from llmscope.tui.theme.hosted_widget import HostedWidget
 from llmscope.tui.theme.textual_theme import text_styles
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 BLANK = Painting(())
 CURSOR = {"layer": "layer", "head": "head", "token": "position"}
@@ -49,7 +46,7 @@ WIDEST_BAR = 24
 """The most cells of the bar of a pane without a figure."""
 
 
-class FigurePane(Widget, can_focus=True):
+class FigurePane(HostedWidget, can_focus=True):
     """A figure on the screen.
 
     A pane returns the figure it wants for a view state and the view state after a key or a click,
@@ -293,7 +290,7 @@ class FigurePane(Widget, can_focus=True):
 
     def filled(self, text: str) -> str:
         """Replace each `{name}` in a text by the key of that action."""
-        return cast("Host", self.app).user.keymap.filled(text)
+        return self.keymap.filled(text)
 
     def wheel(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after the wheel moved by `by`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.dim import faded
@@ -14,9 +14,6 @@ from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState, followed
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
@@ -41,16 +38,16 @@ class WalkPane(LensPane):
     @property
     def among(self) -> bool:
         """Whether the values pane has the focus."""
-        return cast("Host", self.app).grid.pane.key == VALUES
+        return self.host.grid.pane.key == VALUES
 
     @property
     def said_beside(self) -> bool:
         """Whether the pane with the step in words is on screen."""
-        return SAID in cast("Host", self.app).grid.on_screen
+        return SAID in self.host.grid.on_screen
 
     def values_shown(self) -> Shown | None:
         """Return the figure of the step's numbers; None if it is not for the cursor's place."""
-        host = cast("Host", self.app)
+        host = self.host
         result = host.figures.shown(VALUES)
         if result is None or "seen" not in result.figure.extra or not result.at(self._state):
             return None

@@ -10,10 +10,9 @@ from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.content import Content
 from textual.message import Message
-from textual.widget import Widget
 
 from llmscope.support.text import display_text
-from llmscope.tui.theme.textual_theme import TextStyles
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 MARK = "▸ "
 ASIDE, GAP = 24, 2
@@ -48,7 +47,7 @@ class ListEntry:
         return "\n".join({self.label, self.text, self.about, self.aside[0]}).casefold()
 
 
-class Choices(Widget):
+class Choices(HostedWidget):
     """The list widget, with one row selected.
 
     Attributes:
@@ -66,9 +65,8 @@ class Choices(Widget):
             super().__init__()
             self.choice = choice
 
-    def __init__(self, text_styles: TextStyles) -> None:
+    def __init__(self) -> None:
         super().__init__(id="choices")
-        self._text_styles = text_styles
         self.found: Sequence[ListEntry] = ()
         self._words: tuple[str, ...] = ()
         self.at = self._top = 0
@@ -116,15 +114,15 @@ class Choices(Widget):
     def render(self) -> Content:
         """Render the visible rows."""
         if not self.found:
-            return Content.styled(self.nothing, self._text_styles.dim)
+            return Content.styled(self.nothing, self.text_styles.dim)
         return Content("\n").join(
-            Content.styled(row, self._text_styles.dim) if isinstance(row, str) else self._row(row)
+            Content.styled(row, self.text_styles.dim) if isinstance(row, str) else self._row(row)
             for row in self.in_sight()
         )
 
     def _row(self, index: int) -> Content:
         choice, here = self.found[index], index == self.at
-        width, text_styles = self.size.width, self._text_styles
+        width, text_styles = self.size.width, self.text_styles
         first, second = choice.aside
         aside = f"{fitted(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
         if not (first or second):

@@ -10,12 +10,9 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.style import Style
-from textual.widget import Widget
 
-from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import RenderOptions
 from llmscope.support.text import display_text
-from llmscope.tui.theme.textual_theme import text_styles
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ModelInfo, PassInfo
@@ -27,11 +24,10 @@ Part = tuple[str, int]
 """A piece of text and its drop rank: the highest rank goes first when room is short, 0 stays."""
 
 
-class ScreenHeader(Widget):
+class ScreenHeader(HostedWidget):
     """The header line: the model on the left, the pass on the right.
 
     Args:
-        theme: the color theme.
         spec: the model spec, shown until the model is loaded.
         banner: text for the right side instead of the cost of the pass.
     """
@@ -41,9 +37,8 @@ class ScreenHeader(Widget):
 
         action = "models"
 
-    def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
+    def __init__(self, spec: str, banner: Sequence[Part] = ()) -> None:
         super().__init__(id="header")
-        self._text_styles = text_styles(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = list(banner)
         self._banner = tuple(banner)
@@ -71,10 +66,6 @@ class ScreenHeader(Widget):
         if pointed != self._pointed:
             self._pointed = pointed
             self.refresh()
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply the theme of new render options."""
-        self._text_styles = text_styles(look.theme)
 
     def model(self, info: ModelInfo, adapter: str | None = None) -> None:
         """Show the loaded model and its active adapter; None is the base model."""
@@ -144,8 +135,8 @@ class ScreenHeader(Widget):
         after = JOINT.join(right)
         gap = max(1, width - cell_len(named + rest) - cell_len(after))
         return Content.assemble(
-            (named, self._text_styles.strong + Style(underline=self._pointed)),
-            (f"{rest}{' ' * gap}{after}", self._text_styles.dim),
+            (named, self.text_styles.strong + Style(underline=self._pointed)),
+            (f"{rest}{' ' * gap}{after}", self.text_styles.dim),
         )
 
 

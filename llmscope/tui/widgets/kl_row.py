@@ -9,7 +9,6 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.strip import Strip
-from textual.widget import Widget
 
 from llmscope.draw.cells import Line, fit, plain_text, token_text
 from llmscope.draw.grid.window import Window
@@ -17,9 +16,9 @@ from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
 from llmscope.draw.scale import Scale
 from llmscope.draw.styles import Styles, styles_for
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import RenderOptions
     from llmscope.figure import Figure
 
 HEAD = "KL "
@@ -36,24 +35,14 @@ WITH_EDITS = "not while edits are on: the unedited models are compared"
 WAITS = "…"
 
 
-class KlRow(Widget):
-    """One row: each token with the KL(A ‖ B) after it, shaded, around the token of the cursor.
+class KlRow(HostedWidget):
+    """One row: each token with the KL(A ‖ B) after it, shaded, around the token of the cursor."""
 
-    Args:
-        look: the render options.
-    """
-
-    def __init__(self, look: RenderOptions) -> None:
+    def __init__(self) -> None:
         super().__init__(id="kl-row")
-        self._look = look
         self._figure: Figure | None = None
         self._focus, self._note = 0, ""
         self.display = False
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Redraw with new render options."""
-        self._look = look
-        self.refresh()
 
     def show(self, figure: Figure | None, focus: int, *, note: str = "") -> None:
         """Show a figure of the lens `model-diff` in its mode `kl`.
@@ -72,12 +61,12 @@ class KlRow(Widget):
         width = self.size.width
         if y:
             return Strip([Segment(" " * width, self.rich_style)], width)
-        styles = styles_for(self._look)
+        styles = styles_for(self.look)
         figure = self._figure
         if self._note or figure is None or figure.verdict.status == "refused":
             text = self._note or (WAITS if figure is None else figure.verdict.reason)
             line = Line().add(HEAD, styles.dim)
-            line.add(fit(plain_text(text, self._look.ascii), width - len(HEAD), "…"), styles.dim)
+            line.add(fit(plain_text(text, self.look.ascii), width - len(HEAD), "…"), styles.dim)
             return Strip(line.row(width, styles.base), width)
         return Strip(kl_row(figure, self._focus, width, styles), width)
 

@@ -8,7 +8,6 @@ import numpy as np
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from llmscope.draw.cells import Line, fit, plain_text
 from llmscope.draw.numbers import number
@@ -23,9 +22,9 @@ from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles, styles_for
 from llmscope.tui.state.figure_store import TOKENS
 from llmscope.tui.state.token_measures import TokenMeasure, measure_want, measured, upper_end
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 if TYPE_CHECKING:
-    from llmscope.draw.render_options import RenderOptions
     from llmscope.engine.events import Want
     from llmscope.figure import Figure
     from llmscope.tui.host import Host
@@ -61,12 +60,8 @@ def strip_want(state: ViewState) -> Want:
     return TOKENS if want.lens == TOKENS.lens else want
 
 
-class OverviewStrip(Widget):
-    """Two rows: blocks of tokens by their strongest number, and below them window and cursor.
-
-    Args:
-        look: the render options.
-    """
+class OverviewStrip(HostedWidget):
+    """Two rows: blocks of tokens by their strongest number, and below them window and cursor."""
 
     class Pointed(Message):
         """Posted on a click, with the position of the token to go to."""
@@ -75,9 +70,8 @@ class OverviewStrip(Widget):
             super().__init__()
             self.position = position
 
-    def __init__(self, look: RenderOptions) -> None:
+    def __init__(self) -> None:
         super().__init__(id="overview-strip")
-        self._look = look
         self._figure: Figure | None = None
         self._measure: TokenMeasure | None = None
         self._special: tuple[bool, ...] = ()
@@ -86,11 +80,6 @@ class OverviewStrip(Widget):
         self._rows: tuple[Row, ...] = ()
         self._drawn: tuple[object, ...] = ()
         self.display = False
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Redraw with new render options."""
-        self._look, self._drawn = look, ()
-        self.refresh()
 
     def show(
         self,
@@ -120,7 +109,7 @@ class OverviewStrip(Widget):
         """Return a row."""
         width = self.size.width
         drawn = (id(self._figure), self._measure, self._cursor, self._window)
-        inputs = (*drawn, width, self._look)
+        inputs = (*drawn, width, self.look)
         if inputs != self._drawn:
             self._rows, self._drawn = self._painted(width), inputs
         if y < len(self._rows):
@@ -134,7 +123,7 @@ class OverviewStrip(Widget):
             self._figure,
             self._measure,
             width,
-            styles_for(self._look),
+            styles_for(self.look),
             cursor=self._cursor,
             window=self._window,
             special=self._special,
@@ -154,7 +143,7 @@ class OverviewStrip(Widget):
         values = measured(self._figure, self._measure)
         if values is None:
             return None
-        per = tokens_per_cell(len(values), self.size.width - GUTTER, styles_for(self._look))
+        per = tokens_per_cell(len(values), self.size.width - GUTTER, styles_for(self.look))
         start = (column - GUTTER) * per
         block = np.abs(values[start : start + per])
         if not len(block):

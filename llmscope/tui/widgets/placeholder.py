@@ -11,13 +11,10 @@ from textual.content import Content
 from textual.keys import _character_to_key
 from textual.message import Message
 from textual.style import Style
-from textual.widget import Widget
 
-from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import RenderOptions
 from llmscope.support.package_data import SORT, TOWN, world
 from llmscope.support.text import display_text
-from llmscope.tui.theme.textual_theme import text_styles
+from llmscope.tui.theme.hosted_widget import HostedWidget
 from llmscope.tui.widgets.header import size
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def first_look(spec: str) -> dict[str, Any]:
     return {"layer": 4, "head": 0, "mode": "top"} if spec == TOWN else {}
 
 
-class Placeholder(Widget, can_focus=True):
+class Placeholder(HostedWidget, can_focus=True):
     """A widget with a message, and example prompts to pick from where a prompt is needed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -92,10 +89,9 @@ class Placeholder(Widget, can_focus=True):
             super().__init__()
             self.spec = spec
 
-    def __init__(self, theme: Theme, spec: str, *, still: bool = False) -> None:
+    def __init__(self, spec: str, *, still: bool = False) -> None:
         super().__init__(id="placeholder")
         self._still = still
-        self._text_styles = text_styles(theme)
         self._spec = display_text(spec, whitespace=True)
         self._examples = examples(spec)
         self._chosen = 0
@@ -139,10 +135,6 @@ class Placeholder(Widget, can_focus=True):
         """Show how long the present stage has taken."""
         if self.display and not (self._still or self._failed or self._picking):
             self.refresh()
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply the theme of new render options."""
-        self._text_styles = text_styles(look.theme)
 
     def about(self, spec: str) -> None:
         """Reset for another model, which is yet to be loaded."""
@@ -220,7 +212,7 @@ class Placeholder(Widget, can_focus=True):
         return Content("\n").join(text for text, _ in rows)
 
     def _failure(self, failed: LoadFailed) -> list[Line]:
-        styles = self._text_styles
+        styles = self.text_styles
         lines = [
             (_say(f"{self._spec} could not be loaded", styles.error), 0),
             (Content(""), 2),
@@ -237,7 +229,7 @@ class Placeholder(Widget, can_focus=True):
         return [*lines, (_say("The prompt is kept. ctrl+q leaves.", styles.dim), 1)]
 
     def _prompts(self) -> list[Line]:
-        styles = self._text_styles
+        styles = self.text_styles
         how = "↑↓ and enter, or its number" if self.has_focus else "tab, then its number"
         lines = [
             (_say("Type a prompt above: every pane shows what the model does.", styles.text), 1),
@@ -252,7 +244,7 @@ class Placeholder(Widget, can_focus=True):
         return lines
 
     def _bar(self) -> list[Line]:
-        styles, progress = self._text_styles, self._progress
+        styles, progress = self.text_styles, self._progress
         if self._still:  # no model is being loaded
             return []
         room = max(1, min(WIDEST, self.size.width))

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.message import Message
-from textual.widget import Widget
 
-from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import RenderOptions
-from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
-from llmscope.tui.theme.textual_theme import text_styles
+from llmscope.tui.theme.hosted_widget import HostedWidget
 from llmscope.tui.widgets.footer import FOOTER, Hint
 from llmscope.tui.widgets.status_text import fitting
-
-if TYPE_CHECKING:
-    from llmscope.tui.modes.mode import LiveMode
 
 GAP = 2
 BEFORE_PANES = 3
@@ -30,17 +22,12 @@ BEFORE_PANES = 3
 ARROWS = "←→↑↓"
 
 
-class StatusText(Widget):
+class StatusText(HostedWidget):
     """The cursor's place and its values, in words."""
 
-    def __init__(self, theme: Theme) -> None:
+    def __init__(self) -> None:
         super().__init__(id="status")
-        self._text_styles = text_styles(theme)
         self._clauses: list[str] = []
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply the theme of new render options."""
-        self._text_styles = text_styles(look.theme)
 
     @property
     def text(self) -> str:
@@ -55,10 +42,10 @@ class StatusText(Widget):
 
     def render(self) -> Content:
         """Render the clauses that fit."""
-        return Content.assemble((fitting(self._clauses, self.size.width), self._text_styles.text))
+        return Content.assemble((fitting(self._clauses, self.size.width), self.text_styles.text))
 
 
-class KeyLine(Widget):
+class KeyLine(HostedWidget):
     """The key hints that apply now. A click on one runs its action."""
 
     class Chosen(Message):
@@ -70,22 +57,12 @@ class KeyLine(Widget):
 
     def __init__(
         self,
-        theme: Theme,
-        keymap: Keymap,
-        *,
-        mode: LiveMode,
     ) -> None:
         super().__init__(id="key-line")
-        self._text_styles = text_styles(theme)
-        self._keymap, self._mode = keymap, mode
         self._place = "prompt"
         self._says_missing = False
         self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply the theme of new render options."""
-        self._text_styles = text_styles(look.theme)
 
     def show(
         self,
@@ -111,7 +88,7 @@ class KeyLine(Widget):
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in FOOTER[place]
             if not hint.only or workspace in hint.only
-            if self._mode.offers(hint.action)
+            if self.host.mode.offers(hint.action)
         )
         if (place, hints) != (self._place, self._hints):
             self._place, self._hints = place, hints
@@ -140,7 +117,7 @@ class KeyLine(Widget):
             self._spans.append((at, end, hint.action))
             at = end + GAP
             parts.append(
-                Content.assemble((keys, self._text_styles.strong), (word, self._text_styles.dim))
+                Content.assemble((keys, self.text_styles.strong), (word, self.text_styles.dim))
             )
         return Content(" " * GAP).join(parts)
 
@@ -148,7 +125,7 @@ class KeyLine(Widget):
         """Return the first key of the action and of its pair; empty if it has no key here."""
         place: Place = "prompt" if self.in_prompt else "figures"
         names = (hint.pair, hint.action) if hint.pair else (hint.action,)
-        keys = [key for name in names for key in self._keymap.shown(BY_NAME[name], place)[:1]]
+        keys = [key for name in names for key in self.keymap.shown(BY_NAME[name], place)[:1]]
         return ("" if set(keys) <= set(ARROWS) else " ").join(keys)
 
     def on_click(self, event: events.Click) -> None:

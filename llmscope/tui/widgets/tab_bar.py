@@ -10,14 +10,10 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.style import Style
-from textual.widget import Widget
 
-from llmscope.draw.color.theme import Theme
-from llmscope.draw.render_options import RenderOptions
-from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.state.workspaces import TABS, Workspace
-from llmscope.tui.theme.textual_theme import text_styles
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 HERE = "▸"
 MORE = "…"
@@ -42,7 +38,7 @@ class Tab:
     here: bool
 
 
-class TabBar(Widget):
+class TabBar(HostedWidget):
     """One line with the names of the workspaces that have a tab. A click on one shows it.
 
     Where there are more workspaces, … with the key of the menu that lists all stands at the end.
@@ -57,25 +53,18 @@ class TabBar(Widget):
 
     def __init__(
         self,
-        theme: Theme,
-        keymap: Keymap,
         tabs: Sequence[Workspace],
         current: str,
         *,
         more: bool,
     ) -> None:
         super().__init__(id="tabs")
-        self._text_styles = text_styles(theme)
-        self._keymap, self._tabs = keymap, tuple(tabs)
+        self._tabs = tuple(tabs)
         self._current, self._has_more = current, more
         self._typing = more
         self._hovered: str | None = None
         self._spans: list[tuple[int, int, str]] = []
         self._marks: list[tuple[int, int, str]] = []
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply the theme of new render options."""
-        self._text_styles = text_styles(look.theme)
 
     def show(self, tabs: Sequence[Workspace], workspace: str) -> None:
         """Show these tabs, the one of the workspace with this name marked."""
@@ -121,7 +110,7 @@ class TabBar(Widget):
             self._marks.append((*put(f"{MORE} ", self._more_style(first - 1)), actions[first - 1]))
         for number, tab in enumerate(tabs):
             if number:
-                put(" " * gap, self._text_styles.dim)
+                put(" " * gap, self.text_styles.dim)
             key = keys.get(tab.action, "")
             text = tab.text.replace(key, " " * cell_len(key), 1)
             self._spans.append((*put(text, self._style(tab)), tab.action))
@@ -129,7 +118,7 @@ class TabBar(Widget):
             stop = first + len(tabs)
             self._marks.append((*put(f" {MORE}", self._more_style(stop)), actions[stop]))
         if menu:
-            lit = self._text_styles.text if self._hovered == MENU else self._text_styles.dim
+            lit = self.text_styles.text if self._hovered == MENU else self.text_styles.dim
             self._marks.append((*put(menu, lit), MENU))
         return Content.assemble(*parts)
 
@@ -138,21 +127,21 @@ class TabBar(Widget):
         return f"tab-{at + 1}" if at < TABS else MENU
 
     def _menu_key(self) -> str:
-        return next(iter(self._keymap.shown(BY_NAME[MENU], "figures")), "")
+        return next(iter(self.keymap.shown(BY_NAME[MENU], "figures")), "")
 
     def _key(self, at: int) -> str:
-        keys = self._keymap.shown(BY_NAME[self._action(at)], "figures") if at < TABS else ()
+        keys = self.keymap.shown(BY_NAME[self._action(at)], "figures") if at < TABS else ()
         return next(iter(keys), "")
 
     def _style(self, tab: Tab) -> Style:
         if tab.here:
-            return self._text_styles.strong + Style(reverse=True)
-        return self._text_styles.text if tab.action == self._hovered else self._text_styles.dim
+            return self.text_styles.strong + Style(reverse=True)
+        return self.text_styles.text if tab.action == self._hovered else self.text_styles.dim
 
     def _more_style(self, at: int) -> Style:
         """Return the style of a mark that stands for the workspace at an index and those on."""
         hovered = self._action(at) == self._hovered
-        return self._text_styles.text if hovered else self._text_styles.dim
+        return self.text_styles.text if hovered else self.text_styles.dim
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Light up the tab under the mouse."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from threading import Thread
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -19,7 +18,8 @@ from textual.widgets.option_list import Option
 
 from llmscope.models.spec import prefixes
 from llmscope.support.text import display_text
-from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen
+from llmscope.tui.dialogs.search_list import SearchLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 
 if TYPE_CHECKING:
@@ -64,22 +64,6 @@ class ModelsFound(Message):
         self.offers, self.complete, self.flaw = offers, complete, flaw
 
 
-class ModelLine(TextLine):
-    """The input line. Its up and down keys move the selection of the list below."""
-
-    longest = LONGEST_NAME
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.walk('cursor_up')", "model above", show=False),
-        Binding("down", "screen.walk('cursor_down')", "model below", show=False),
-        Binding("pageup", "screen.walk('page_up')", "page up", show=False),
-        Binding("pagedown", "screen.walk('page_down')", "page down", show=False),
-    ]
-
-    def __init__(self) -> None:
-        super().__init__(compact=True, id="line")
-        self.cursor_blink = False
-
-
 class ModelList(OptionList):
     """A list that has no lines where it has no columns, to which Textual cannot wrap them."""
 
@@ -107,7 +91,9 @@ class PickerScreen(LineScreen):
 
     def __init__(self, host: Host, *, second: bool = False) -> None:
         super().__init__(asked(second=second), "")
-        self._host, self._line, self._second = host, ModelLine(), second
+        self._host, self._second = host, second
+        self._line = SearchLine(compact=True, id="line")
+        self._line.longest, self._line.cursor_blink = LONGEST_NAME, False
         self._box = Vertical(id="picker")
         self._catalogue = Catalogue()
         self._list = ModelList(id="model-list", markup=False)
@@ -164,10 +150,15 @@ class PickerScreen(LineScreen):
         if self._taken:
             self._take()
 
-    def action_walk(self, way: str) -> None:
-        """Move the selection in direction `way`."""
+    def action_choose(self, by: int) -> None:
+        """Select the model above or below."""
         self._walked = True
-        getattr(self._list, f"action_{way}")()
+        getattr(self._list, f"action_cursor_{'down' if by > 0 else 'up'}")()
+
+    def action_page(self, by: int) -> None:
+        """Move the selection by a page."""
+        self._walked = True
+        getattr(self._list, f"action_page_{'down' if by > 0 else 'up'}")()
 
     def _read(self) -> None:
         """Search for models; runs in its own thread, which does all file access."""

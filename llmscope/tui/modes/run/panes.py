@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from llmscope.tui.modes.run.run_view import RunSlot, RunView, is_over_time
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 ROWS = {"logit-lens": "layer", "heads": "head", "stages": "matrix"}
 """By lens, the rows of its map over the steps; those of others are tokens."""
@@ -226,7 +223,7 @@ class CurvePane(OverTimePane):
 
     def want(self, state: ViewState) -> Want:
         """Request the curve of the pane that has the focus, or had it last."""
-        host = cast("Host", self.app)
+        host = self.host
         slots = {key: pane.slot for key, pane in host.grid.panes.items() if hasattr(pane, "slot")}
         current = host.grid.current
         if current in slots and current not in (CURVE, LOGGED):

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
-from textual.widget import Widget
 
-from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.features.cursor import go_to_step
 from llmscope.tui.state.moment import Moment
-from llmscope.tui.theme.textual_theme import text_styles
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
+from llmscope.tui.theme.hosted_widget import HostedWidget
 
 LEAST = 12
 """The fewest cells of a slider; with less room it is left out."""
@@ -26,27 +20,21 @@ Parts = Sequence[tuple[str, int]]
 """Texts, each with its rank: the highest is left out first where room is short, 0 stays."""
 
 
-class RunBar(Widget):
+class RunBar(HostedWidget):
     """One line: prompt and step on the left, the slider, and the loss on the right."""
 
     DEFAULT_CSS = """
     RunBar { height: 1; padding: 0 1; background: $figure-background; }
     """
 
-    def __init__(self, look: RenderOptions) -> None:
+    def __init__(self) -> None:
         super().__init__(id="run-bar")
-        self._look = look
-        self._text_styles = text_styles(look.theme)
         self._moment: Moment | None = None
         self._left: Parts = ()
         self._right: Parts = ()
         self._stages: Sequence[tuple[int, str]] = ()
         self._track = (0, 0)
         self._held = False
-
-    def set_render_options(self, look: RenderOptions) -> None:
-        """Apply new render options."""
-        self._look, self._text_styles = look, text_styles(look.theme)
 
     def show(
         self, moment: Moment, left: Parts, right: Parts, stages: Sequence[tuple[int, str]] = ()
@@ -85,23 +73,23 @@ class RunBar(Widget):
         room = width - cell_len(left) - cell_len(right) - 2
         if room < 3:
             self._track = (0, 0)
-            return Content.assemble((left, self._text_styles.text))
+            return Content.assemble((left, self.text_styles.text))
         self._track = (cell_len(left) + 1, room)
         last = max(1, self._moment.steps - 1)
         at = round(self._moment.step / last * (room - 1)) if self._moment.steps > 1 else room - 1
-        knob = ASCII_KNOB if self._look.ascii else KNOB
+        knob = ASCII_KNOB if self.look.ascii else KNOB
         track = self._drawn_track(room, last)
         return Content.assemble(
-            (f"{left} ", self._text_styles.text),
-            (track[:at], self._text_styles.strong),
-            (knob, self._text_styles.strong),
-            (track[at + 1 :], self._text_styles.dim),
-            (f" {right}", self._text_styles.dim),
+            (f"{left} ", self.text_styles.text),
+            (track[:at], self.text_styles.strong),
+            (knob, self.text_styles.strong),
+            (track[at + 1 :], self.text_styles.dim),
+            (f" {right}", self.text_styles.dim),
         )
 
     def _drawn_track(self, room: int, last: int) -> str:
         """Return the track of the slider, with a separator and the name where a stage begins."""
-        line, begin = (ASCII_TRACK, ASCII_BEGIN) if self._look.ascii else (TRACK, BEGIN)
+        line, begin = (ASCII_TRACK, ASCII_BEGIN) if self.look.ascii else (TRACK, BEGIN)
         cells = [line] * room
         places = [round(step / last * (room - 1)) for step, _ in self._stages]
         for place, end, (_, name) in zip(places, (*places[1:], room), self._stages, strict=False):
@@ -144,4 +132,4 @@ class RunBar(Widget):
         self._go(round(max(0.0, min(share, 1.0)) * (self._moment.steps - 1)))
 
     def _go(self, step: int) -> None:
-        go_to_step(cast("Host", self.app), max(0, step))
+        go_to_step(self.host, max(0, step))

@@ -167,7 +167,7 @@ class RunMode(Replay):
 
     def bars(self, look: RenderOptions) -> Sequence[Widget]:
         """Return the line of the run."""
-        return (RunBar(look),)
+        return (RunBar(),)
 
     def begin(self, host: Host) -> None:
         """Follow the folder."""
