@@ -31,6 +31,7 @@ class AttentionPane(FigurePane):
     """The attention pattern of the cursor's layer and head. [query, key]"""
 
     key: ClassVar[str] = "attention"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {"attention": ATTENTION_MODES}
     words: ClassVar[str] = (
         "attention, attn, attention pattern, attention map, attention weights, attention matrix, "
         "self-attention, QK, query key, where a head looks"
@@ -50,11 +51,6 @@ Language Models with Attention Sinks"."""
         ONE_QUERY: "one token over the whole text, one query, where does this token look, "
         "attention from here, attention strip, all heads of one query, long text",
     }
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return the modes of one head, and those that reduce all heads."""
-        return {"attention": ATTENTION_MODES}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for one head's pattern, or for all heads' patterns reduced to one.

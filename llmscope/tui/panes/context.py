@@ -24,6 +24,7 @@ class ContextPane(FigurePane):
     """The size of the weight update equivalent to the context, per layer and matrix."""
 
     key: ClassVar[str] = "context"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {"context": ("last",)}
     words: ClassVar[str] = "weight update of the context, implicit weight update, delta W"
     usage: ClassVar[str] = """\
 A line --- in the prompt says where the context ends; the model is never given that line. Without \
@@ -38,11 +39,6 @@ model again, and undo in the prompt brings the context back. {bake} writes the c
 adapter."""
     changes: ClassVar[bool] = False
     row: ClassVar[str] = "layer"
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return the update of the weights."""
-        return {"context": ("last",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the update for the last token."""
@@ -63,6 +59,7 @@ class ProofPane(FigurePane):
     """The predictions with the context, with the update instead, and with neither."""
 
     key: ClassVar[str] = "context-proof"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {"context": ("last",)}
     words: ClassVar[str] = "proof, equivalence, exactness"
     usage: ClassVar[str] = """\
 A row is a run of the model: what it says next and how probable that is, KL(with the context ‖ \
@@ -71,11 +68,6 @@ distribution. The patched run does without the context and says the same up to r
 patch, each layer for itself, does not. With a taught context on, the rows are the base model that \
 reads the context before this prompt, the taught model, and the base alone."""
     changes: ClassVar[bool] = False
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return the update of the weights, whose figure holds the proof."""
-        return {"context": ("last",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want of `ContextPane`: its figure, computed once for both, has the proof."""

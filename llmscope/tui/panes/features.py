@@ -16,7 +16,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
-from llmscope.support.text import display_text
+from llmscope.support.text import quoted_token
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
@@ -234,7 +234,7 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
             return painting
         unit, target = result.figure.unit, extra.get("target")
         has_effect = "direct" in extra and target is not None
-        effect = f", effect on ‹{display_text(str(target), whitespace=True)}›" if has_effect else ""
+        effect = f", effect on {quoted_token(str(target))}" if has_effect else ""
         words = f"{unit}{effect}, label, promoted tokens"
         fits = words if len(words) < self.size.width - 4 else unit
         return replace(

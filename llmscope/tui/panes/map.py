@@ -16,7 +16,7 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.logit_lens import SECOND, TRANSLATOR
 from llmscope.lenses.probe import DIRECTION
-from llmscope.support.text import display_text
+from llmscope.support.text import quoted_token
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
@@ -75,11 +75,9 @@ token. The lower border prints what the ends of the colours stand for."""
         if view.mode == "top":
             title = name or title
         if view.mode == "lenses" and "after" in result.figure.extra:
-            title += f" at ‹{display_text(result.figure.extra['after'], whitespace=True)}›"
+            title += f" at {quoted_token(result.figure.extra['after'])}"
         if "target" in result.figure.extra:
-            title = (
-                f"probability of ‹{display_text(result.figure.extra['target'], whitespace=True)}›"
-            )
+            title = f"probability of {quoted_token(result.figure.extra['target'])}"
         through, pooled = name if name != title else "", f"max of {pool} tokens" if pool > 1 else ""
         return " · ".join(filter(None, ("Map", title, through, pooled)))
 

@@ -16,6 +16,7 @@ class MlpPane(FigurePane):
     """The strongest neurons of the cursor's layer on its token; up and down select one."""
 
     key: ClassVar[str] = "mlp"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {"mlp": ("neurons",), "experts": ("",)}
     words: ClassVar[str] = (
         "MLP, feed-forward, feedforward, FFN, activations, active neurons, top neurons, "
         "experts, mixture of experts, MoE, router, routing"
@@ -28,11 +29,6 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
 "GLU Variants Improve Transformer"."""
     row: ClassVar[str] = "neuron"
     lists = ("neuron",)
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return the neurons, and the router of a layer with experts."""
-        return {"mlp": ("neurons",), "experts": ("",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the top neurons, or for the router if the layer has experts."""

@@ -11,7 +11,7 @@ from llmscope.figure import Focus
 from llmscope.lenses.logit_lens import TRANSLATOR
 from llmscope.lenses.next_token import SAMPLER, sampler
 from llmscope.models.sampler import Sampler
-from llmscope.support.text import display_text
+from llmscope.support.text import quoted_token
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
@@ -34,6 +34,10 @@ class NextTokenPane(FigurePane):
     """Next-token candidates with their probabilities; up and down select the target."""
 
     key: ClassVar[str] = "next-token"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "next-token": ("",),
+        "logit-lens": (LAYER_VIEW, SLOPE_VIEW),
+    }
     least_rows: ClassVar[int] = 6
     most_rows: ClassVar[int | None] = 12
     words: ClassVar[str] = (
@@ -69,11 +73,6 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         ),
     }
     changes: ClassVar[bool] = False  # the figure always shows both values
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return its lens, which has no modes, and the logit lens at one layer."""
-        return {"next-token": ("",), "logit-lens": (LAYER_VIEW, SLOPE_VIEW)}
 
     @property
     def apart(self) -> bool:
@@ -116,9 +115,7 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         if result.want.lens == "logit-lens":
             return super().heading(result)
         after = str(result.figure.extra.get("after", ""))
-        title = (
-            f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
-        )
+        title = f"Next token after {quoted_token(after)}" if after else "Next token"
         short = sampler_in_short(result.want.focus)
         return f"{title} · {short}" if short else title
 

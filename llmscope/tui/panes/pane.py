@@ -24,7 +24,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.support.numbers import percent
-from llmscope.support.text import display_text, mark_quoted, one_line
+from llmscope.support.text import display_text, mark_quoted, one_line, quoted_token
 from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
@@ -71,6 +71,8 @@ class FigurePane(HostedWidget, can_focus=True):
     """The axis of its rows, by which up and down move: one of `CURSOR`, or things it lists."""
     column: ClassVar[str] = "token"
     """The axis of its columns, by which left and right move."""
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The figures of a snapshot that it can show: modes by lens, "" for no mode."""
     clicks: ClassVar[tuple[str, ...]] = ()
     """Axes of the cursor that a click sets beside those of its rows and columns."""
     lists: ClassVar[tuple[str, ...]] = ()
@@ -132,7 +134,7 @@ class FigurePane(HostedWidget, can_focus=True):
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
         """Return the figures of a snapshot that it can show: modes by lens, "" for no mode."""
-        return {}
+        return cls.snapshots
 
     @property
     def called(self) -> str:
@@ -523,7 +525,7 @@ class FigurePane(HostedWidget, can_focus=True):
         names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
             name = names.get(int(np.asarray(ids)[tuple(places)]), "")
-            text = f"‹{display_text(str(name), whitespace=True)}› {text}"
+            text = f"{quoted_token(str(name))} {text}"
         unit = "" if figure.unit == "probability" else f" {figure.unit}"
         return f"{', '.join(words)}: {text}{unit}".strip()
 

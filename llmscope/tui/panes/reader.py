@@ -40,11 +40,6 @@ turns of a chat."""
     changes: ClassVar[bool] = False
     _text: WrappedText | None = None
 
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return no lens: its figures are those of other panes."""
-        return {}
-
     def want(self, state: ViewState) -> Want:
         """Return the want for the figure that holds the measure."""
         return measure_want(self.key, state)

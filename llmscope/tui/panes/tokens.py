@@ -15,6 +15,7 @@ class TokensPane(FigurePane):
     """Each token with its id, surprisal and rank."""
 
     key: ClassVar[str] = "tokens"
+    snapshots: ClassVar[Mapping[str, tuple[str, ...]]] = {"tokens": ("",)}
     least_rows: ClassVar[int] = 4
     most_rows: ClassVar[int | None] = 12
     words: ClassVar[str] = (
@@ -24,11 +25,6 @@ class TokensPane(FigurePane):
     usage: ClassVar[str] = """\
 Up and down move by tokens. A number that is not there yet is a dash."""
     changes: ClassVar[bool] = False
-
-    @classmethod
-    def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return its lens, which has no modes."""
-        return {"tokens": ("",)}
 
     def want(self, state: ViewState) -> Want:
         """Return the want for all tokens, the same figure that the map needs."""
