@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -23,6 +23,9 @@ from textual.widgets import Input, Static
 from llmscope.support.text import forms
 from llmscope.tui.actions.key_order import InOrder
 from llmscope.tui.dialogs.dimmed_screen import DimmedScreen
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
 
 HIDDEN = "?"
 """The stand-in for a character that cannot be shown in a one-line input."""
@@ -47,6 +50,11 @@ class Overlay(ModalScreen[ScreenResultType]):
 
     CSS_PATH = OVERLAYS
     _dismissed = False
+
+    @property
+    def host(self) -> Host:
+        """The app."""
+        return cast("Host", self.app)
 
     @property
     def gone(self) -> bool:

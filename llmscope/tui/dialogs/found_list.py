@@ -12,7 +12,7 @@ from textual.message import Message
 
 from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LONGEST_NAME
-from llmscope.tui.dialogs.search_list import DetailListScreen, containing
+from llmscope.tui.dialogs.search_list import DetailListScreen
 from llmscope.tui.widgets.choice_list import ListEntry
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
 
     def matching(self, wanted: str) -> Sequence[ListEntry]:
         """Return the entries that contain all words, and what was typed as a name."""
-        choices = containing(self._all, wanted)
+        choices = list(super().matching(wanted))
         typed = wanted.strip()
         if typed and all(choice.text != typed for choice in choices):
             choices.append(ListEntry(TYPED, typed, display_text(typed), self.typed_about))

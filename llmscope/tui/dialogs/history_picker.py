@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from llmscope.tui.dialogs.search_list import DetailListScreen, containing
+from llmscope.tui.dialogs.search_list import DetailListScreen
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.session.state_folder import flaw
@@ -90,10 +90,6 @@ class RecallScreen(DetailListScreen):
         super().__init__(host, "search")
         self._editor = editor
         self._all = listed(host, editor.text)
-
-    def matching(self, wanted: str) -> list[ListEntry]:
-        """Return the prompts that hold all words of the line."""
-        return containing(self._all, wanted)
 
     def take(self, choice: ListEntry) -> None:
         """Put the prompt into the editor; one undo restores the previous text."""

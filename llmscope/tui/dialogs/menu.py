@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual import events
@@ -14,13 +13,8 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from llmscope.draw.color.theme import Theme
 from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.theme.textual_theme import text_styles
-
-if TYPE_CHECKING:
-    from llmscope.tui.host import Host
 
 WAIT = 0.3
 """Seconds before a menu is drawn: who knows the letter never sees it, and sends no bytes for it."""
@@ -54,6 +48,7 @@ class MenuScreen(Dialog[None]):
         heading: what the entries are about.
         entries: the entries, in their order.
         choose: called with the letter of the chosen entry, once the menu is closed.
+        size: the size of the terminal.
         first: keys that choose the first entry, as Textual names them.
         wait: seconds before the menu is drawn.
     """
@@ -63,7 +58,6 @@ class MenuScreen(Dialog[None]):
         heading: str,
         entries: Sequence[MenuEntry],
         choose: Callable[[str], object],
-        theme: Theme,
         size: Size,
         *,
         first: Collection[str] = (),
@@ -74,7 +68,7 @@ class MenuScreen(Dialog[None]):
         self._entries = tuple(entries)
         self._letters = {entry.letter for entry in entries}
         self._choose = choose
-        self._theme, self._first, self._wait = theme, first, wait
+        self._first, self._wait = first, wait
         self._box = Vertical(id="menu")
 
     def compose(self) -> ComposeResult:
@@ -107,7 +101,7 @@ class MenuScreen(Dialog[None]):
             self._box.display = True
 
     def _row(self, entry: MenuEntry, width: int, columns: int) -> Content:
-        styles = text_styles(self._theme)
+        styles = self.host.text_styles
         detail = display_text(entry.detail)[: self.app.size.width] if columns == 1 else ""
         gap = " " * (width - cell_len(entry.title) + 2) if detail else ""
         return Content.assemble(
@@ -135,26 +129,3 @@ class MenuScreen(Dialog[None]):
         row = (event.widget.id or "") if event.widget is not None else ""
         at = row.removeprefix(_ID)
         self._close(self._entries[int(at)].letter if at != row else None)
-
-
-def show_menu(
-    host: Host,
-    heading: str,
-    entries: Sequence[MenuEntry],
-    choose: Callable[[str], object],
-    *,
-    first: Collection[str] = (),
-    wait: float = 0.0,
-) -> None:
-    """Show a menu; its arguments are those of `MenuScreen`."""
-    host.push_screen(
-        MenuScreen(
-            heading,
-            entries,
-            choose,
-            host.look.theme,
-            host.size,
-            first=first,
-            wait=wait,
-        )
-    )

@@ -118,6 +118,11 @@ class DetailListScreen(SearchListScreen):
     def __init__(self, host: Host, placeholder: str) -> None:
         super().__init__(host, placeholder)
         self._about = Static(id="recall-about")
+        self._all: Sequence[ListEntry] = ()
+
+    def matching(self, wanted: str) -> Sequence[ListEntry]:
+        """Return the entries that contain all words of the line."""
+        return containing(self._all, wanted)
 
     def compose(self) -> ComposeResult:
         """Yield the line, the list, and the details of the selected entry."""

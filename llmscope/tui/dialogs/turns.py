@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from llmscope.tui.dialogs.search_list import DetailListScreen, containing
+from llmscope.tui.dialogs.search_list import DetailListScreen
 from llmscope.tui.widgets.choice_list import ListEntry, whole
 
 if TYPE_CHECKING:
@@ -80,10 +80,6 @@ class TurnsScreen(DetailListScreen):
         before = sum(part.position is None or part.position <= here for part in self._listed)
         self.choices.move(max(0, before - 1))
         self.explain()
-
-    def matching(self, wanted: str) -> list[ListEntry]:
-        """Return the turns that hold all words of the line."""
-        return containing(self._all, wanted)
 
     def take(self, choice: ListEntry) -> None:
         """Move the cursor to the first token of the turn, and show its text in the prompt."""

@@ -41,7 +41,9 @@ def open_menu(host: Host, name: str) -> None:
     wait = 0.0 if host.user.anonymous else dialog.WAIT
     pane = host.grid.pane.key
     heading = menu.title if name != "view" else f"view of {TITLES.get(pane, pane)}"
-    dialog.show_menu(host, heading, entries, lambda letter: runs[letter](), wait=wait)
+    host.push_screen(
+        dialog.MenuScreen(heading, entries, lambda letter: runs[letter](), host.size, wait=wait)
+    )
 
 
 def entry_of(host: Host, action: Action) -> MenuEntry:

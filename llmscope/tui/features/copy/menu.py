@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import without_controls
-from llmscope.tui.dialogs.menu import MenuEntry, show_menu
+from llmscope.tui.dialogs.menu import MenuEntry, MenuScreen
 from llmscope.tui.features.copy.cursor_value import number, picture
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def ask(host: Host) -> None:
         MenuEntry(copy.letter, copy.what, copy.text.strip().split("\n")[0])
         for copy in by_letter.values()
     ]
-    show_menu(host, "copy", entries, lambda letter: _put(host, by_letter[letter]))
+    host.push_screen(
+        MenuScreen("copy", entries, lambda letter: _put(host, by_letter[letter]), host.size)
+    )
 
 
 def put(host: Host, letter: str) -> None:

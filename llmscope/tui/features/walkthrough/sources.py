@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.draw.painters.walkthrough.value import source_said, weight_said
 from llmscope.figure import Figure
-from llmscope.tui.dialogs.menu import MenuEntry, show_menu
+from llmscope.tui.dialogs.menu import MenuEntry, MenuScreen
 from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, table
 from llmscope.tui.state.view_state import ViewState
 
@@ -43,7 +43,8 @@ def source(host: Host) -> None:
         def go(letter: str) -> None:
             host.walkthrough.go(host, inputs[int(letter) - 1].state)
 
-        show_menu(host, "it is made of", entries, go, first=("enter",))
+        menu = MenuScreen("it is made of", entries, go, host.size, first=("enter",))
+        host.push_screen(menu)
 
 
 def sources(host: Host) -> list[StepSource]:
