@@ -18,66 +18,22 @@ if TYPE_CHECKING:
 Where = Literal["prompt", "figures", "anywhere"]
 Place = Literal["prompt", "figures"]
 
+_SIGNS = {_character_to_key(chr(code)): chr(code) for code in range(33, 127)}
+SIGNS = frozenset(_SIGNS)
+"""Textual's names of the letters, digits and signs of a keyboard."""
 _NAMES = {
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "left_curly_bracket": "{",
-    "right_curly_bracket": "}",
-    "slash": "/",
-    "apostrophe": "'",
-    "question_mark": "?",
-    "less_than_sign": "<",
-    "greater_than_sign": ">",
-    "minus": "-",
-    "plus": "+",
-    "equals_sign": "=",
-    "underscore": "_",
-    "comma": ",",
-    "full_stop": ".",
-    "semicolon": ";",
-    "colon": ":",
-    "escape": "esc",
-    "dollar_sign": "$",
-    "circumflex_accent": "^",
-    "vertical_line": "|",
-    "backslash": "\\",
-    "at": "@",
-    "asterisk": "*",
-    "quotation_mark": '"',
-    "tilde": "~",
-    "number_sign": "#",
-    "grave_accent": "`",
-    "pageup": "pgup",
-    "pagedown": "pgdn",
-    "delete": "del",
-    "backspace": "bksp",
-    "f1": "F1",
-    "f2": "F2",
-    "f3": "F3",
-    "f4": "F4",
-    "f6": "F6",
-    "f7": "F7",
-    "f8": "F8",
-    "f9": "F9",
-    "exclamation_mark": "!",
-    "left_parenthesis": "(",
-    "right_parenthesis": ")",
+    **_SIGNS,
+    "left": "←", "right": "→", "up": "↑", "down": "↓", "pageup": "pgup", "pagedown": "pgdn",
+    "escape": "esc", "delete": "del", "backspace": "bksp",
+    **{f"f{number}": f"F{number}" for number in (1, 2, 3, 4, 6, 7, 8, 9)},
 }
-SHOWN = {shown: key for key, shown in _NAMES.items()}
+SHOWN = {name: key for key, name in _NAMES.items()}
 """Textual's name of each key that is displayed by another name."""
 
 
 def key_name(key: str) -> str:
     """Return the displayed name of a key."""
     return _NAMES.get(key, key)
-
-
-SIGNS = frozenset(_character_to_key(chr(code)) for code in range(33, 127))
-"""Textual's names of the letters, digits and signs of a keyboard."""
 
 
 @dataclass(frozen=True)
