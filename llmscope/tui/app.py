@@ -229,7 +229,7 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             self.tour_line = self._make_tour_line()
             yield self.tour_line
         yield self.tabs
-        yield from self.mode.bars(self.look)
+        yield from self.mode.bars()
         yield self.grid
         yield self.placeholder
         yield self.status

@@ -23,8 +23,15 @@ SIGNS = frozenset(_SIGNS)
 """Textual's names of the letters, digits and signs of a keyboard."""
 _NAMES = {
     **_SIGNS,
-    "left": "←", "right": "→", "up": "↑", "down": "↓", "pageup": "pgup", "pagedown": "pgdn",
-    "escape": "esc", "delete": "del", "backspace": "bksp",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+    "escape": "esc",
+    "delete": "del",
+    "backspace": "bksp",
     **{f"f{number}": f"F{number}" for number in (1, 2, 3, 4, 6, 7, 8, 9)},
 }
 SHOWN = {name: key for key, name in _NAMES.items()}

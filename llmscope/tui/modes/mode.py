@@ -41,6 +41,9 @@ class LiveMode:
         facts: where the numbers of a file came from, as pairs of name and value.
         subject: the heading of the help where no lens has one.
         help: text that is added to the help page.
+        refused: what is said before the title of an action that is not offered.
+        hints: the group of key hints that applies wherever the focus is, a key of `FOOTER`; empty
+            where it depends on the pane.
     """
 
     read_only: bool = False
@@ -49,6 +52,8 @@ class LiveMode:
     facts: Sequence[tuple[str, str]] = ()
     subject: str = ""
     help: str = ""
+    refused: str = ""
+    hints: str = ""
 
     def current_facts(self) -> Sequence[tuple[str, str]]:
         """Return where the numbers on screen came from, as pairs of name and value."""
@@ -59,7 +64,12 @@ class LiveMode:
         return action not in REPLAY_ACTIONS and not of_run(action)
 
     def explain_refusal(self, host: Host, action: Action) -> None:
-        """Tell why an action is not offered; silent for one that only a replay offers."""
+        """Tell why an action is not offered, unless none is missed here.
+
+        Silent for esc, which stops a pass elsewhere, and for one that only a replay offers.
+        """
+        if self.refused and action.name != "cancel":
+            host.tell(f"{self.refused}: {action.title}", "warning")
 
     def blocks(self, host: Host, event: events.Event) -> bool:
         """Return whether an event is not to be handled; if so, tell why."""
@@ -71,9 +81,9 @@ class LiveMode:
 
     def hint_group(self, pane: str) -> str:
         """Return which key hints apply while a pane has the focus, a key of `FOOTER`."""
-        return "edits" if pane == "edits" else "figures"
+        return self.hints or ("edits" if pane == "edits" else "figures")
 
-    def bars(self, look: RenderOptions) -> Sequence[Widget]:
+    def bars(self) -> Sequence[Widget]:
         """Return the widgets between the tabs and the panes."""
         return ()
 

@@ -57,6 +57,8 @@ class Replay(LiveMode):
     read_only: bool = True
     subject: str = "A replay"
     help: str = REPLAY_HELP
+    refused: str = REFUSED
+    hints: str = "replay"
 
     def offers(self, action: str) -> bool:
         """Return whether an action can run without a model."""
@@ -85,12 +87,6 @@ class Replay(LiveMode):
         at, count = self.workspaces.index(page) + 1, len(self.workspaces)
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
-    def explain_refusal(self, host: Host, action: Action) -> None:
-        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
-        if action.name == "cancel":
-            return
-        host.tell(f"{REFUSED}: {action.title}", "warning")
-
     def blocks(self, host: Host, event: events.Event) -> bool:
         """Return whether an event would change the prompt; if so, tell why it is refused."""
         if not isinstance(event, events.Key | events.Paste) or not host.in_prompt:
@@ -101,10 +97,6 @@ class Replay(LiveMode):
                 return False
         host.tell(READ_ONLY, "warning", once=True)
         return True
-
-    def hint_group(self, pane: str) -> str:
-        """Return the key hints of a replay."""
-        return "replay"
 
     def pane_factory(self) -> Callable[[RenderOptions], dict[str, FigurePane]]:
         """Return the factory of the panes of the file's figures, by key."""

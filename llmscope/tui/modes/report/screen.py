@@ -27,7 +27,6 @@ from llmscope.tui.user_state import UserState
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
-    from llmscope.tui.actions.types import Action
     from llmscope.tui.host import Host
 
 PER_PAGE, PAGES = 4, 9
@@ -47,15 +46,8 @@ class ReportMode(Replay):
 
     subject: str = "A report"
     help: str = REPORT_HELP
-
-    def explain_refusal(self, host: Host, action: Action) -> None:
-        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
-        if action.name != "cancel":
-            host.tell(f"{REFUSED}: {action.title}", "warning")
-
-    def hint_group(self, pane: str) -> str:
-        """Return the key hints of a report."""
-        return "report"
+    refused: str = REFUSED
+    hints: str = "report"
 
     def clauses(self, host: Host) -> list[str]:
         """Return the mean under the cursor."""

@@ -15,7 +15,6 @@ from llmscope.draw.numbers import number
 from llmscope.figure import Focus
 from llmscope.support.text import display_text
 from llmscope.tui.actions.keymap import Keymap
-from llmscope.tui.actions.types import Action
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.mode import REPLAY_ACTIONS, of_run
@@ -134,21 +133,14 @@ class RunMode(Replay):
     playing: RunFollower
     subject: str = "A run"
     help: str = RUN_HELP
+    refused: str = REFUSED
+    hints: str = "run"
 
     def offers(self, action: str) -> bool:
         """Return whether an action can run without a model."""
         if action == "map-view" or action in REPLAY_ACTIONS or of_run(action):
             return True
         return super().offers(action)
-
-    def explain_refusal(self, host: Host, action: Action) -> None:
-        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
-        if action.name != "cancel":
-            host.tell(f"{REFUSED}: {action.title}", "warning")
-
-    def hint_group(self, pane: str) -> str:
-        """Return the key hints of a run."""
-        return "run"
 
     def usage(self, pane: FigurePane | None) -> str | None:  # type: ignore[override]
         """Return how to use a pane over time; None for the others."""
@@ -165,7 +157,7 @@ class RunMode(Replay):
         """Return facts about the run and its model, as pairs of name and value."""
         return run_facts(self.playing.view)
 
-    def bars(self, look: RenderOptions) -> Sequence[Widget]:
+    def bars(self) -> Sequence[Widget]:
         """Return the line of the run."""
         return (RunBar(),)
 
