@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
+from llmscope.agents.session import AgentCall, AgentSession, LoadOptions
 from llmscope.agents.tools import run
 from llmscope.errors import ScopeError
 
@@ -22,7 +22,7 @@ def written(page: str) -> str:
         def answered(example: re.Match[str]) -> str:
             tool, given, _ = example.groups()
             try:
-                text = run(session, tool, json.loads(given), ToolCall())
+                text = run(session, tool, json.loads(given), AgentCall())
             except (ScopeError, ValueError) as error:
                 hint = getattr(error, "hint", "")
                 text = f"{error}{f' (try: {hint})' if hint else ''}"

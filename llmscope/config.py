@@ -209,7 +209,9 @@ def effective() -> dict[str, Value]:
     Raises:
         ScopeError: see `settings`.
     """
-    return {one.setting.name: one.value for one in settings() if one.origin != "default"}
+    return {
+        setting.setting.name: setting.value for setting in settings() if setting.origin != "default"
+    }
 
 
 def _hint(written: str, known: Collection[str]) -> str:

@@ -66,7 +66,7 @@ _packages: dict[tuple[str, str], Package] = {}
 def with_plugins(
     group: str,
     kind: type[Any],
-    own: Mapping[str, Part],
+    built_in: Mapping[str, Part],
     flaw: Callable[[Part], str] | None = None,
     name_of: Callable[[Part], str] = attrgetter("name"),
 ) -> dict[str, Part]:
@@ -79,11 +79,11 @@ def with_plugins(
     Args:
         group: the entry point group, without its prefix `llmscope.`.
         kind: the type of its objects.
-        own: our own parts, by name. Their names cannot be replaced.
+        built_in: our own parts, by name. Their names cannot be replaced.
         flaw: returns why a part cannot be used; "" if it can.
         name_of: returns the name of a part.
     """
-    parts = dict(own)
+    parts = dict(built_in)
     for point, package in _points(group):
         where = f"{display_text(point.name)} in llmscope.{group}, of {package.name}"
         try:
@@ -128,9 +128,9 @@ def registered() -> list[Registered]:
 
 def take_flaws() -> tuple[str, ...]:
     """Return a notice for each part that could not be used, once."""
-    told = tuple(_flaws.values())
+    flaws = tuple(_flaws.values())
     _flaws.clear()
-    return told
+    return flaws
 
 
 def _points(group: str) -> Iterator[tuple[EntryPoint, Package]]:
@@ -158,8 +158,8 @@ def _other_interface(point: EntryPoint) -> str:
     """
     if point.dist is None:
         return ""
-    for one in point.dist.entry_points.select(group=STATED):
-        text = one.name
+    for entry_point in point.dist.entry_points.select(group=STATED):
+        text = entry_point.name
         version = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
         if version < 1:
             return f"{STATED} names a version such as {INTERFACE}, not {display_text(text)!r}"

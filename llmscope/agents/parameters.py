@@ -11,7 +11,7 @@ from llmscope.lenses import suggested
 from llmscope.support.arguments import LARGEST, quoted
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "options"]
 
@@ -118,7 +118,7 @@ class Tool:
     name: str
     about: str
     parameters: tuple[Parameter, ...]
-    run: Callable[[AgentSession, Mapping[str, Any], ToolCall], str]
+    run: Callable[[AgentSession, Mapping[str, Any], AgentCall], str]
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its arguments."""

@@ -23,7 +23,7 @@ from mcp.types import (
 from mcp.types import Tool as Listed
 
 from llmscope.agents.answer import clipped
-from llmscope.agents.session import AgentSession, ToolCall
+from llmscope.agents.session import AgentCall, AgentSession
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import LONGEST, Error, read_in
 from llmscope.support.sandbox import give_up_when
@@ -118,7 +118,7 @@ async def _watch_cancellation() -> AsyncIterator[Event]:
         tasks.cancel_scope.cancel()
 
 
-def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]) -> ToolCall:
+def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]) -> AgentCall:
     """Return the call that a tool's thread sees.
 
     Args:
@@ -132,7 +132,7 @@ def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]
         steps += 1  # reports must increase, and the tool may run several passes
         from_thread.run(context.session.report_progress, steps, None, words)
 
-    return ToolCall(cancelled, _unless_cancelled(cancelled, report))
+    return AgentCall(cancelled, _unless_cancelled(cancelled, report))
 
 
 def _unless_cancelled(
@@ -146,7 +146,7 @@ def _unless_cancelled(
 
 
 def _answer(
-    session: AgentSession, name: str, arguments: dict[str, Any] | None, call: ToolCall
+    session: AgentSession, name: str, arguments: dict[str, Any] | None, call: AgentCall
 ) -> tuple[str, bool]:
     """Return the answer of a tool and whether it is an error: one line, and what to try."""
     give_up_when(call.cancelled)

@@ -68,7 +68,7 @@ def _nothing(_: str) -> None:
 
 
 @dataclass(frozen=True)
-class ToolCall:
+class AgentCall:
     """A running call of a tool.
 
     Attributes:
@@ -155,7 +155,7 @@ class AgentSession:
         """Whether a model is loaded."""
         return self._scope is not None
 
-    def scope(self, call: ToolCall) -> Scope:
+    def scope(self, call: AgentCall) -> Scope:
         """Return the open model; the first call loads the one of the command line.
 
         Raises:
@@ -167,7 +167,7 @@ class AgentSession:
             self._scope = self.options.load(call.loading)
         return self._scope
 
-    def open(self, options: LoadOptions, call: ToolCall) -> Scope:
+    def open(self, options: LoadOptions, call: AgentCall) -> Scope:
         """Load a model in place of the open one. Edits and prompts are dropped.
 
         The open one is released first only where both do not fit in memory.
@@ -215,7 +215,7 @@ class AgentSession:
     def record(
         self,
         text: str,
-        call: ToolCall,
+        call: AgentCall,
         *,
         edits: tuple[Edit, ...] | None = None,
         versus_prompt: str | None = None,
@@ -248,11 +248,11 @@ class AgentSession:
             progress=lambda recordings, total: call.report(f"{len(recordings)} of {total} tokens"),
         )
 
-    def rendered(self, text: str, call: ToolCall) -> str:
+    def rendered(self, text: str, call: AgentCall) -> str:
         """Return a prompt as the model reads it: in the chat template if the latest one is."""
         return self.scope(call).chat.prompt(text) if self.chat else text
 
-    def stopping(self, call: ToolCall) -> Callable[[], bool]:
+    def stopping(self, call: AgentCall) -> Callable[[], bool]:
         """Return what passes ask before each layer, which also reports the layer."""
         from llmscope.engine.layer_progress import LayerProgress
 
@@ -261,7 +261,7 @@ class AgentSession:
             call.cancelled, layers, lambda at, all_: call.report(f"layer {at} of {all_}")
         )
 
-    def figure(self, chosen: Lens, recording: Recording, focus: Focus, call: ToolCall) -> Figure:
+    def figure(self, chosen: Lens, recording: Recording, focus: Focus, call: AgentCall) -> Figure:
         """Return the complete figure of a lens, and report the partial ones before it.
 
         Raises:

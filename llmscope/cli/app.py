@@ -36,11 +36,11 @@ def command_named(name: str) -> Any:
     holder = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     holder.callback()(_no_options)  # makes it a group, also if it has one command
     # `open` is a name of Python.
-    found = module.open_model if name == "open" else getattr(module, name)
-    if isinstance(found, typer.Typer):
-        holder.add_typer(found, name=name)
+    command = module.open_model if name == "open" else getattr(module, name)
+    if isinstance(command, typer.Typer):
+        holder.add_typer(command, name=name)
     else:
-        holder.command(name, cls=PanelCommand)(found)
+        holder.command(name, cls=PanelCommand)(command)
     group: Any = typer.main.get_command(holder)
     return group.commands[name]
 

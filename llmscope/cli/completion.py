@@ -15,12 +15,12 @@ from llmscope.support.text import display_text
 
 def models(incomplete: str) -> list[str]:
     """Return the specs of local models, and folders and GGUF files below the typed path."""
-    found = [*_paths(incomplete)]
+    names = [*_paths(incomplete)]
     with suppress(Exception):  # a damaged cache must not break the user's shell
         from llmscope.models.local_models import local_models
 
-        found += [model.spec for model in local_models().models]
-    return _starting(found, incomplete)
+        names += [model.spec for model in local_models().models]
+    return _starting(names, incomplete)
 
 
 def lenses(incomplete: str) -> list[str]:
@@ -87,16 +87,16 @@ def dictionaries(incomplete: str) -> list[str]:
 def snapshots(incomplete: str) -> list[str]:
     """Return folders, and files that may hold a snapshot, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))
-    found = _paths(incomplete if here else f"./{incomplete}", (".safetensors", ".json", ".npz"))
-    return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
+    paths = _paths(incomplete if here else f"./{incomplete}", (".safetensors", ".json", ".npz"))
+    return _starting((path if here else path.removeprefix("./") for path in paths), incomplete)
 
 
 def transcripts(incomplete: str) -> list[str]:
     """Return folders, and files that may hold transcripts, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))
     suffixes = (".jsonl", ".ndjson", ".json", ".parquet")
-    found = _paths(incomplete if here else f"./{incomplete}", suffixes)
-    return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
+    paths = _paths(incomplete if here else f"./{incomplete}", suffixes)
+    return _starting((path if here else path.removeprefix("./") for path in paths), incomplete)
 
 
 def runs(incomplete: str) -> list[str]:
@@ -104,15 +104,15 @@ def runs(incomplete: str) -> list[str]:
     from llmscope.runs.shipped import PREFIX, shipped_runs
 
     here = incomplete.startswith((".", "/", "~"))
-    found = _paths(incomplete if here else f"./{incomplete}", ())
-    folders = (path if here else path.removeprefix("./") for path in found)
+    paths = _paths(incomplete if here else f"./{incomplete}", ())
+    folders = (path if here else path.removeprefix("./") for path in paths)
     return _starting((*(PREFIX + name for name in shipped_runs()), *folders), incomplete)
 
 
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:
-    found = dict.fromkeys(word for word in words if word.startswith(incomplete))
+    matching = dict.fromkeys(word for word in words if word.startswith(incomplete))
     # The shell would run a name with a newline in it, and print an escape sequence in it.
-    return [word for word in found if word == display_text(word, whitespace=True)]
+    return [word for word in matching if word == display_text(word, whitespace=True)]
 
 
 def _paths(incomplete: str, suffixes: tuple[str, ...] = (".gguf",)) -> Iterator[str]:
@@ -123,8 +123,8 @@ def _paths(incomplete: str, suffixes: tuple[str, ...] = (".gguf",)) -> Iterator[
     folder = Path(head + slash or ".").expanduser()
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
-            shown = path.name.startswith(".") <= tail.startswith(".")
-            if path.name.startswith(tail) and shown:
+            is_shown = path.name.startswith(".") <= tail.startswith(".")
+            if path.name.startswith(tail) and is_shown:
                 if path.is_dir():
                     yield f"{head}{slash}{path.name}/"
                 elif path.suffix.lower() in suffixes:

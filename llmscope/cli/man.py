@@ -67,21 +67,21 @@ def _commands(group: Any, ctx: Any, before: str = "") -> Iterator[tuple[str, Any
 
 def _command(name: str, command: Any, ctx: Any) -> Iterator[str]:
     """Yield the lines about a command."""
-    own = type(ctx)(command, info_name=name, parent=ctx)
-    params = command.get_params(own)
+    own_context = type(ctx)(command, info_name=name, parent=ctx)
+    params = command.get_params(own_context)
     arguments = [parameter for parameter in params if parameter.param_type_name == "argument"]
-    pieces = " ".join(["llmscope", name, *command.collect_usage_pieces(own)])
+    pieces = " ".join(["llmscope", name, *command.collect_usage_pieces(own_context)])
     yield f".SS {_quoted(pieces)}"
     yield from _paragraphs(command.help or "")
     for argument in arguments:
-        yield from _entry(argument, own)
+        yield from _entry(argument, own_context)
     for panel, options in by_panel(
         [parameter for parameter in params if parameter not in arguments]
     ).items():
         yield ".PP"
         yield f".I {_quoted(f'{panel} options' if panel else 'Options')}"
         for option in options:
-            yield from _entry(option, own)
+            yield from _entry(option, own_context)
 
 
 def _entry(param: Any, ctx: Any) -> Iterator[str]:

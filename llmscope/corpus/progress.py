@@ -104,19 +104,19 @@ class JobProgress:
 
     @contextmanager
     def noted_if_stopped(
-        self, note: Tell, where: str = "", kept: Callable[[], int] | None = None
+        self, note: Tell, where: str = "", count_kept: Callable[[], int] | None = None
     ) -> Iterator[None]:
         """Note in a line how many prompts are kept if the job is stopped, by a signal or an error.
 
         Args:
             note: called with the line.
             where: what follows their number, such as ` in FOLDER`.
-            kept: returns how many are kept; None: all that are finished.
+            count_kept: returns how many are kept; None: all that are finished.
         """
         try:
             yield
         except BaseException:
-            count = self.prompts if kept is None else kept()
+            count = self.prompts if count_kept is None else count_kept()
             if count:
                 words = f"stopped: kept {self._count(count)}{where}"
                 note(f"{words}; the same command goes on from there")

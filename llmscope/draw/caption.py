@@ -39,9 +39,9 @@ def caption_rows(
     """
     room, lines = max(height // SHARE, free), list[str]()
     for remark in _remarks(figure, width, style_set.look.ascii):
-        taken = remark[: room - len(lines)]
-        if taken and len(taken) < len(remark):
-            cut = fit(taken[-1], min(cell_len(taken[-1]), max(0, width - 2)))
-            taken[-1] = f"{cut} {style_set.glyphs.ellipsis}"
-        lines += taken
+        first = remark[: room - len(lines)]
+        if first and len(first) < len(remark):
+            cut = fit(first[-1], min(cell_len(first[-1]), max(0, width - 2)))
+            first[-1] = f"{cut} {style_set.glyphs.ellipsis}"
+        lines += first
     return tuple(Line().add(line, style_set.dim).row(width, style_set.base) for line in lines)

@@ -79,9 +79,9 @@ class Line:
 
 def finish(rows: Iterable[Row], width: int, height: int, style: Style) -> tuple[Row, ...]:
     """Cut or pad the rows to exactly `height`."""
-    kept = list(rows)[:height]
+    first = list(rows)[:height]
     blank: Row = (Segment(" " * width, style),)
-    return (*kept, *(blank for _ in range(height - len(kept))))
+    return (*first, *(blank for _ in range(height - len(first))))
 
 
 def wrap(text: str, width: int) -> list[str]:

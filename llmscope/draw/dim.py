@@ -35,11 +35,11 @@ def _faded(style: Style, look: RenderOptions) -> Style:
         return style + Style(dim=True)
     background = arithmetic.parse_hex(look.theme.background)
 
-    def towards(shown: Color | None) -> Color | None:
-        if shown is None:
+    def towards(color: Color | None) -> Color | None:
+        if color is None:
             return None
-        rgb = shown.get_truecolor() if shown.triplet is None else shown.triplet
-        number = shown.number
+        rgb = color.get_truecolor() if color.triplet is None else color.triplet
+        number = color.number
         plain = arithmetic.xterm(number) if number is not None else (rgb.red, rgb.green, rgb.blue)
         return colours.shade(arithmetic.mix(plain, background, FADE))
 

@@ -95,6 +95,6 @@ def kind_of(figure: Figure, focus: Focus) -> Kind:
 def describe_cursor(figure: Figure, focus: Focus) -> list[str]:
     """Return what the lens of a figure, or else its kind, says about the place of a focus in it."""
     lens = find_lens(figure.lens)
-    own = None if lens is None else lens.describe
-    describe = own or kind_of(figure, focus).describe
+    own_description = None if lens is None else lens.describe
+    describe = own_description or kind_of(figure, focus).describe
     return [] if describe is None else list(describe(figure, focus))

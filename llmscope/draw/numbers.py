@@ -88,7 +88,7 @@ def _large(size: float, room: int) -> str:
 
 
 def column(
-    values: NDArray[np.float32], width: int, missing: str, most: int | None = None
+    values: NDArray[np.float32], width: int, missing: str, digits: int | None = None
 ) -> list[str]:
     """Format the numbers of one column, aligned at the point, each right-aligned in `width` cells.
 
@@ -100,7 +100,7 @@ def column(
         values: the numbers.
         width: of each text, in cells.
         missing: the text for NaN.
-        most: the maximum number of decimals; None chooses it from the values.
+        digits: the maximum number of decimals; None chooses it from the values.
     """
     finite = np.abs(values[np.isfinite(values)])
     nonzero = finite[finite > 0]
@@ -112,12 +112,12 @@ def column(
         if max(map(len, texts)) <= width:
             return [f"{text:>{width}}" for text in texts]
     narrow = width <= NARROW and largest > 1000 * float(nonzero.min(initial=np.inf))
-    spread = most is None and (largest < 0.01 or narrow)
+    spread = digits is None and (largest < 0.01 or narrow)
     if largest >= 10.0 ** min(DIGITS, max(width, 1)) - 0.5 or spread:
         texts = [padded_number(float(value), width, missing) for value in values]
     else:
         sign = bool((values < 0).any())
-        places = min(DIGITS if most is None else most, _places(largest, width - sign))
+        places = min(DIGITS if digits is None else digits, _places(largest, width - sign))
         texts = [
             # Adding 0.0 turns -0.0, and what rounds to it, into 0.0.
             f"{round(value, places) + 0.0:.{places}f}"
@@ -142,10 +142,10 @@ def telling(values: NDArray[np.float32], width: int) -> bool:
     """
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max()) if finite.size else 0.0
-    shown = -largest if (finite < 0).any() else largest
-    (text,) = column(np.array([shown], dtype=np.float32), width, "")
+    extreme = -largest if (finite < 0).any() else largest
+    (text,) = column(np.array([extreme], dtype=np.float32), width, "")
     digits = text.strip(" -")
-    if shown < 0 and largest < 10 and "." not in digits and digits.isdecimal():
+    if extreme < 0 and largest < 10 and "." not in digits and digits.isdecimal():
         return False
     if not largest or not digits.replace(".", "").isdecimal():
         return True  # all zero, a `k` suffix, or `###`

@@ -78,5 +78,5 @@ class Painting:
             for across, down, name, index in self.boxes
             if column in across and row in down
         )
-        found = (self.across.get(column), self.down.get(row), *inside)
-        return dict(filter(None, found))
+        places = (self.across.get(column), self.down.get(row), *inside)
+        return dict(filter(None, places))

@@ -65,8 +65,8 @@ class Scale:
             return cls(-ENDS[unit], ENDS[unit], "signed")
         low, high = float(finite.min()), float(finite.max())
         if low < 0 or signed:
-            most = max(-low, high)
-            return cls(-most if most else 0.0, most, "signed")
+            largest = max(-low, high)
+            return cls(-largest if largest else 0.0, largest, "signed")
         if decades and unit == "probability" and (positive := finite[finite > 0]).size:
             smallest = math.floor(math.log10(float(positive.min())))
             return cls(10.0 ** min(max(smallest, LOWEST), -1), max(1.0, high), "log")

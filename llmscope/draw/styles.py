@@ -105,8 +105,8 @@ class Styles:
         rgb = _rgb(background)
         theme = self.look.theme
         choices = [arithmetic.parse_hex(theme.text), arithmetic.parse_hex(theme.background)]
-        shown = [self.shade(choice) for choice in choices]
-        best = max(shown, key=lambda foreground: arithmetic.contrast(_rgb(foreground), rgb))
+        foregrounds = [self.shade(choice) for choice in choices]
+        best = max(foregrounds, key=lambda foreground: arithmetic.contrast(_rgb(foreground), rgb))
         if arithmetic.contrast(_rgb(best), rgb) < MINIMUM_CONTRAST:
             # Black or white always reaches 4.5; a theme's softer colours may not on a mid tone.
             pure = [self.shade((0, 0, 0)), self.shade((255, 255, 255))]
@@ -140,12 +140,12 @@ def shade(rgb: RGB, tier: Tier) -> Color:
     return Color.from_ansi(arithmetic.nearest_16(rgb))
 
 
-def _rgb(shown: Color) -> RGB:
-    if shown.number is not None:
-        return arithmetic.xterm(shown.number)
-    if shown.triplet is None:
+def _rgb(color: Color) -> RGB:
+    if color.number is not None:
+        return arithmetic.xterm(color.number)
+    if color.triplet is None:
         raise WrongValueError("the terminal's default colour has no known value")
-    return (shown.triplet.red, shown.triplet.green, shown.triplet.blue)
+    return (color.triplet.red, color.triplet.green, color.triplet.blue)
 
 
 def _stop(names: tuple[str, ...], share: float) -> str:
@@ -194,7 +194,7 @@ def _diverging(style_set: Styles) -> Ramp:
 def _alike(theme: Theme) -> bool:
     """Return whether plus and minus have indistinguishable colours, such as two greys."""
     ends = zip(_stops(theme.negative[-2:]), _stops(theme.positive[-2:]), strict=True)
-    return all(arithmetic.distance(one, other) < APART for one, other in ends)
+    return all(arithmetic.distance(color, other) < APART for color, other in ends)
 
 
 def _thinned(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:

@@ -51,6 +51,6 @@ _IN_ASCII = str.maketrans(SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char i
 
 def quoting_text(text: str, ascii: bool) -> str:  # noqa: A002
     """Return a text that quotes tokens, their white space visible, control characters escaped."""
-    shown = mark_quoted(text)
+    marked = mark_quoted(text)
     # It may hold the visible forms of white space already; in ASCII mode these are replaced too.
-    return plain_text(shown.translate(_IN_ASCII) if ascii else shown, ascii)
+    return plain_text(marked.translate(_IN_ASCII) if ascii else marked, ascii)

@@ -54,14 +54,14 @@ def parse_json(text: bytes | str) -> Any:
         raise ValueError(f"its JSON would take {needed >> 20} MB of memory")
     try:
         with uncollected():
-            found = json.loads(text, parse_constant=_not_finite, object_pairs_hook=unique_keys)
+            value = json.loads(text, parse_constant=_not_finite, object_pairs_hook=unique_keys)
     except ValueError as error:
         if "int_max_str_digits" in str(error):
             raise ValueError("a number of its JSON has thousands of digits") from error
         raise
-    if nested_deeper(found, DEEPEST):
+    if nested_deeper(value, DEEPEST):
         raise RecursionError
-    return found
+    return value
 
 
 def _memory(text: bytes | str) -> int:
@@ -84,21 +84,21 @@ def _not_finite(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def short(value: Any, what: str, most: int = LONGEST_TEXT) -> str:
+def short(value: Any, what: str, limit: int = LONGEST_TEXT) -> str:
     """Return the value if it is a string of at most `most` characters.
 
     Args:
         value: the value to check.
         what: its name, for the error message.
-        most: the maximum length.
+        limit: the maximum length.
 
     Raises:
         ValueError: `value` is not such a string.
     """
     if not isinstance(value, str):
         raise ValueError(f"{what} is no text")
-    if len(value) > most:
-        raise ValueError(f"{what} is longer than {most:,} characters")
+    if len(value) > limit:
+        raise ValueError(f"{what} is longer than {limit:,} characters")
     return value
 
 
@@ -126,18 +126,18 @@ def check_about(about: Mapping[str, Any]) -> None:
 def _check_notes(value: Any) -> None:
     left, count = [value], 0
     while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            for key in one:
+        note = left.pop()
+        if isinstance(note, dict):
+            for key in note:
                 short(key, "a key")
-            inner: Iterable[Any] = one.values()
-        elif isinstance(one, list):
-            inner = one
+            inner: Iterable[Any] = note.values()
+        elif isinstance(note, list):
+            inner = note
         else:
-            if isinstance(one, str):
-                short(one, "a text", LONGEST_NOTE)
+            if isinstance(note, str):
+                short(note, "a text", LONGEST_NOTE)
             continue
-        count += len(one)
+        count += len(note)
         if count > MOST_NOTES:
             raise ValueError(f"it holds more than {MOST_NOTES:,} entries beside its figures")
         left.extend(inner)
@@ -149,17 +149,17 @@ def check_figures(figures: Iterable[Figure]) -> None:
     Raises:
         ValueError: a limit is exceeded.
     """
-    found = tuple(figures)
-    _check_labels(label for one in found for axis in one.axes for label in axis.labels)
-    arrays = [value for one in found for value in one.extra.values()]
+    all_figures = tuple(figures)
+    _check_labels(label for figure in all_figures for axis in figure.axes for label in axis.labels)
+    arrays = [value for figure in all_figures for value in figure.extra.values()]
     sizes = [array.size for array in arrays if isinstance(array, np.ndarray)]
-    if sum(sizes) + sum(one.values.size for one in found) > MOST_NUMBERS:
+    if sum(sizes) + sum(figure.values.size for figure in all_figures) > MOST_NUMBERS:
         raise ValueError(f"it holds more than {MOST_NUMBERS:,} numbers")
-    for one in found:
-        caption = one.extra.get("caption", [])
+    for checked in all_figures:
+        caption = checked.extra.get("caption", [])
         if isinstance(caption, list) and len(caption) > MOST_CAPTIONS:
             raise ValueError(f"a figure has more than {MOST_CAPTIONS} lines of words")
-        _check_extra(one.extra)
+        _check_extra(checked.extra)
 
 
 def _check_labels(labels: Iterable[str]) -> None:
@@ -180,12 +180,12 @@ def _check_extra(value: Any) -> None:
     """Check each text in the `extra` of a figure against the limits."""
     left = [value]
     while left:
-        one = left.pop()
-        if isinstance(one, str):
-            short(one, "a text of a figure")
-        elif isinstance(one, Mapping):
-            for key in one:
+        entry = left.pop()
+        if isinstance(entry, str):
+            short(entry, "a text of a figure")
+        elif isinstance(entry, Mapping):
+            for key in entry:
                 short(key, "a key")
-            left.extend(one.values())
-        elif isinstance(one, list) and set(map(type, one)) & {str, dict, list}:
-            left.extend(one)
+            left.extend(entry.values())
+        elif isinstance(entry, list) and set(map(type, entry)) & {str, dict, list}:
+            left.extend(entry)

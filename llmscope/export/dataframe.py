@@ -37,9 +37,9 @@ def tidy(figure: Figure) -> dict[str, Any]:
     return columns
 
 
-def _free(name: str, taken: dict[str, Any]) -> str:
+def _free(name: str, columns: dict[str, Any]) -> str:
     count, free = 1, name
-    while free in taken or free == VALUE:
+    while free in columns or free == VALUE:
         count += 1
         free = f"{name}_{count}"
     return free
@@ -87,10 +87,10 @@ def data_array(figure: Figure) -> xarray_types.DataArray:
         names.append(name)
         coords[name] = axis.start + np.arange(len(axis)) * axis.step
         coords[f"{name}_label"] = (name, list(axis.labels))
-    made: xarray_types.DataArray = xarray.DataArray(
+    array: xarray_types.DataArray = xarray.DataArray(
         figure.values.copy(), dims=names, coords=coords, name=figure.lens, attrs=_facts(figure)
     )
-    return made
+    return array
 
 
 def _facts(figure: Figure) -> dict[str, str]:

@@ -140,14 +140,14 @@ def _axis(a: Axis, b: Axis) -> list[str]:
 T = TypeVar("T")
 
 
-def _counted(found: Iterable[T], most: int = _MOST) -> Iterator[tuple[bool, T]]:
+def _counted(items: Iterable[T], limit: int = _MOST) -> Iterator[tuple[bool, T]]:
     """Yield each item with whether it is among the first `most`; the rest are only counted."""
-    return ((place < most, one) for place, one in enumerate(found))
+    return ((place < limit, item) for place, item in enumerate(items))
 
 
-def _few(faults: Iterable[str], most: int = _MOST) -> list[str]:
-    first = list(islice(found := iter(faults), most))
-    more = sum(1 for _ in found)
+def _few(faults: Iterable[str], limit: int = _MOST) -> list[str]:
+    first = list(islice(rest := iter(faults), limit))
+    more = sum(1 for _ in rest)
     return [*first, f"{more} more"] if more else first
 
 
@@ -222,8 +222,8 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterable[tuple[str, 
         inner = value.items()
     elif isinstance(value, list | tuple):
         inner = enumerate(value)
-    for key, one in inner:
-        yield from _numbers(one, f"{name}.{key}" if name else str(key), depth + 1)
+    for key, inner_value in inner:
+        yield from _numbers(inner_value, f"{name}.{key}" if name else str(key), depth + 1)
 
 
 def token_faults(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

@@ -27,8 +27,8 @@ def differences(pairs: Iterable[tuple[Figure | None, Figure | None]]) -> list[Fi
 
 def drawable(snapshot: Snapshot) -> Figure | None:
     """Return the figure of the lens `tokens` for the rows around a map, or None."""
-    found = (one for one in snapshot.figures if one.kind == "tokens")
-    figure = next(found, None)
+    token_figures = (figure for figure in snapshot.figures if figure.kind == "tokens")
+    figure = next(token_figures, None)
     return None if figure is None else replace(figure, extra=_arrays(figure))
 
 
@@ -68,8 +68,10 @@ def _aligned(a: Figure, b: Figure) -> NDArray[np.float32] | None:
     values: NDArray[np.float32] = a.values
     if [axis.name for axis in a.axes] != [axis.name for axis in b.axes]:
         return None
-    for dimension, (given, wanted) in enumerate(zip(a.axes, b.axes, strict=True)):
-        if wanted.name in _RANKED and given.labels != wanted.labels:
-            places = {label: index for index, label in enumerate(given.labels)}
-            values = at_labels(values, [places.get(one, -1) for one in wanted.labels], dimension)
+    for dimension, (axis_of_a, wanted) in enumerate(zip(a.axes, b.axes, strict=True)):
+        if wanted.name in _RANKED and axis_of_a.labels != wanted.labels:
+            places = {label: index for index, label in enumerate(axis_of_a.labels)}
+            values = at_labels(
+                values, [places.get(label, -1) for label in wanted.labels], dimension
+            )
     return values if values.shape == b.values.shape else None

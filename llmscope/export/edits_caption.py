@@ -33,8 +33,8 @@ class EditsCaption:
 
     def caption(self, width: int, look: RenderOptions) -> list[Row]:
         """Return the rows above the figures: one per edit, and prompt B; empty without these."""
-        said = [f"{index} {edit}" for index, edit in enumerate(self.edits, start=1)]
-        rows = _listed("edits", said if len(said) > 1 else self.edits, width, look)
+        numbered = [f"{index} {edit}" for index, edit in enumerate(self.edits, start=1)]
+        rows = _listed("edits", numbered if len(numbered) > 1 else self.edits, width, look)
         if self.other is not None:
             rows += _listed("prompt B", [self.other], width, look)
         return rows
@@ -50,7 +50,9 @@ def _listed(title: str, lines: Sequence[str], width: int, look: RenderOptions) -
     for place, text in enumerate(lines):
         head = f" {title}  " if place == 0 else " " * (len(title) + 3)
         line = Line().add(head, colours.dim)
-        shown = plain_text(text, look.ascii)
-        line.add(fit(shown, max(width - line.width, 0), colours.glyphs.ellipsis), colours.strong)
+        text_shown = plain_text(text, look.ascii)
+        line.add(
+            fit(text_shown, max(width - line.width, 0), colours.glyphs.ellipsis), colours.strong
+        )
         rows.append(line.row(width, colours.base))
     return rows

@@ -84,12 +84,12 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
         width = min(2 * width, WIDEST - FRAME)
         painting = painted()
     legend = "".join(part.text for part in painting.legend or ())
-    least = max(
+    narrowest = max(
         NARROWEST,
         min(cell_len(figure.title) + BESIDE_TITLE + cell_len(figure.verdict.reason), WIDTH),
         cell_len(legend) + FRAME + 2,
     )
-    return min(max(_used(painting) + FRAME, least), width + FRAME)
+    return min(max(_used(painting) + FRAME, narrowest), width + FRAME)
 
 
 def _whole(painting: Painting, figure: Figure) -> bool:
@@ -104,7 +104,7 @@ def _whole(painting: Painting, figure: Figure) -> bool:
 
 def _used(painting: Painting) -> int:
     """Return how many columns of cells hold anything; one that is marked or coloured counts."""
-    most = max(painting.across, default=-1) + 1  # a column ends in a blank
+    last = max(painting.across, default=-1) + 1  # a column ends in a blank
     for row in painting.rows:
         end = column = 0
         background = row[-1].style.bgcolor if row and row[-1].style else None
@@ -117,5 +117,5 @@ def _used(painting: Painting) -> int:
             elif text.strip():
                 end = column + cell_len(text.rstrip())
             column += cell_len(text)
-        most = max(most, end)
-    return most
+        last = max(last, end)
+    return last

@@ -142,9 +142,9 @@ BUILT_IN = (
 @cache
 def formats() -> dict[str, Format]:
     """Return all formats by name, ours first."""
-    return with_plugins("formats", Format, {one.name: one for one in BUILT_IN})
+    return with_plugins("formats", Format, {built_in.name: built_in for built_in in BUILT_IN})
 
 
 def pictures() -> tuple[str, ...]:
     """Return the names of the formats that hold a picture."""
-    return tuple(one.name for one in formats().values() if one.holds == "picture")
+    return tuple(known.name for known in formats().values() if known.holds == "picture")

@@ -37,19 +37,19 @@ def diff_states(a: HiddenStates, b: HiddenStates, tolerance: float) -> tuple[Dif
             f"{a.name} holds streams of width {a.width}, and {b.name} of {b.width}",
             "two files of one model",
         )
-    faults = token_faults(*({"tokens": _tokens(one, map(str, one.ids))} for one in (a, b)))
+    faults = token_faults(*({"tokens": _tokens(states, map(str, states.ids))} for states in (a, b)))
     notes = [] if a.dtype == b.dtype else [f"dtype: {a.dtype} / {b.dtype}"]
     count = min(len(a), len(b))  # what comes after the shorter text has nothing to be compared with
-    found, shares = [], []
+    layers, shares = [], []
     for index, layer in enumerate(a.layers):
-        ours, theirs = (one.streams(index)[:count].astype(np.float64) for one in (a, b))
+        ours, theirs = (states.streams(index)[:count].astype(np.float64) for states in (a, b))
         apart = np.linalg.norm(ours - theirs, axis=-1)
         sizes = np.linalg.norm(ours, axis=-1), np.linalg.norm(theirs, axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(apart == 0, 0.0, apart / sizes[0])
             cosine = np.einsum("tw,tw->t", ours, theirs) / (sizes[0] * sizes[1])
         shares.append(share)
-        found.append(_layer(a, layer, ours, theirs, share, cosine, tolerance))
+        layers.append(_layer(a, layer, ours, theirs, share, cosine, tolerance))
     figure = Figure(
         lens=LENS,
         title="Residual stream · ‖A − B‖ / ‖A‖",
@@ -60,7 +60,7 @@ def diff_states(a: HiddenStates, b: HiddenStates, tolerance: float) -> tuple[Dif
         verdict=UNCHECKED,
         extra={"mode": "difference"},
     )
-    return Diff(tuple(found), tuple(faults), tuple(notes)), figure
+    return Diff(tuple(layers), tuple(faults), tuple(notes)), figure
 
 
 def diff_with_snapshot(
@@ -82,29 +82,37 @@ def diff_with_snapshot(
     """
     tokens = snapshot.about.get("tokens")
     tokens = tokens if isinstance(tokens, list) else []
-    given = next((figure for figure in snapshot.figures if _is_norms(figure, len(tokens))), None)
-    if given is None:
+    norms_figure = next(
+        (figure for figure in snapshot.figures if _is_norms(figure, len(tokens))), None
+    )
+    if norms_figure is None:
         raise ScopeError("the snapshot holds no norms of the stream after each layer", INSTEAD)
     wanted = layer_labels(states.layers)
-    rows = [given.axes[0].labels.index(one) for one in wanted if one in given.axes[0].labels]
+    rows = [
+        norms_figure.axes[0].labels.index(label)
+        for label in wanted
+        if label in norms_figure.axes[0].labels
+    ]
     if len(rows) < len(wanted):
-        other = next(one for one in wanted if one not in given.axes[0].labels)
+        other = next(label for label in wanted if label not in norms_figure.axes[0].labels)
         raise ScopeError(f"the snapshot has no layer {other}", "a layer id of the file")
     theirs = replace(
-        given,
-        axes=(Axis("layer", wanted), given.axes[1]),
-        values=given.values[rows],
+        norms_figure,
+        axes=(Axis("layer", wanted), norms_figure.axes[1]),
+        values=norms_figure.values[rows],
         extra={"mode": "stream"},
     )
-    known = {at: one.get("text") for at, one in enumerate(tokens) if _has_id(one, at, states)}
+    known = {at: token.get("text") for at, token in enumerate(tokens) if _has_id(token, at, states)}
     labels = [str(known.get(at, token)) for at, token in enumerate(states.ids)]
-    own = replace(norms(states, labels), title=given.title, verdict=given.verdict)
+    states_norms = replace(
+        norms(states, labels), title=norms_figure.title, verdict=norms_figure.verdict
+    )
     pair = (
-        Snapshot({"tokens": _tokens(states, labels)}, (own,)),
+        Snapshot({"tokens": _tokens(states, labels)}, (states_norms,)),
         Snapshot({"tokens": tokens}, (theirs,)),
     )
     first, second = pair[::-1] if swapped else pair
-    drawn = tuple(replace(one.figures[0], verdict=UNCHECKED) for one in (first, second))
+    drawn = tuple(replace(side.figures[0], verdict=UNCHECKED) for side in (first, second))
     return diff(first, second, tolerance), (drawn[0], drawn[1])
 
 
@@ -137,9 +145,9 @@ def _layer(
 
 def _is_norms(figure: Figure, length: int) -> bool:
     names = [axis.name for axis in figure.axes]
-    shown = figure.lens == LENS and figure.extra.get("mode") == "stream"
+    of_stream = figure.lens == LENS and figure.extra.get("mode") == "stream"
     whole = names == ["layer", "position"] and figure.values.shape[1] == length
-    return shown and whole and figure.verdict.status != "refused"
+    return of_stream and whole and figure.verdict.status != "refused"
 
 
 def _has_id(token: Any, at: int, states: HiddenStates) -> bool:

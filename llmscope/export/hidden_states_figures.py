@@ -54,18 +54,18 @@ def cosines(states: HiddenStates, labels: Sequence[str]) -> Figure:
     """Return the cosines of the streams to those of the file's last layer. [layer, position]"""
     last = states.streams(len(states.layers) - 1).astype(np.float64)
     size = np.linalg.norm(last, axis=-1)
-    found = []
+    rows = []
     for index in range(len(states.layers)):
         streams = states.streams(index).astype(np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             product = np.einsum("tw,tw->t", streams, last)
-            found.append(product / (np.linalg.norm(streams, axis=-1) * size))
+            rows.append(product / (np.linalg.norm(streams, axis=-1) * size))
     return Figure(
         lens=LENS,
         title=f"Residual stream · cosine to that of layer id {states.layers[-1]}",
         kind="heatmap",
         axes=(Axis("layer", layer_labels(states.layers)), Axis("position", tuple(labels))),
-        values=np.stack(found).astype(np.float32),
+        values=np.stack(rows).astype(np.float32),
         unit="cosine",
         verdict=UNCHECKED,
         extra={"mode": "cosine"},

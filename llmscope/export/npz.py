@@ -33,8 +33,8 @@ def npz_bytes(
             arrays["provenance"] = np.array(json_text(about["provenance"]))
     for place, figure in enumerate(figures):
         prefix = f"{place}.{figure.lens}." if len(figures) > 1 else ""
-        own, record = halves(figure, scalars=True)
-        arrays |= {f"{prefix}{name}": array for name, array in own.items()}
+        figure_arrays, record = halves(figure, scalars=True)
+        arrays |= {f"{prefix}{name}": array for name, array in figure_arrays.items()}
         arrays[f"{prefix}figure"] = np.array(json_text(record))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)

@@ -117,8 +117,8 @@ def paper_bytes(
             f"{option('look', 'paper')} writes {', '.join(PAPER_FORMATS)}",
             option("format", "pdf"),
         )
-    said = (about or {}).get("provenance")
-    origin = "" if said is None else json_text(dict(said)).strip()
+    provenance = (about or {}).get("provenance")
+    origin = "" if provenance is None else json_text(dict(provenance)).strip()
     metadata: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": "llmscope", "Description": origin or None},
         "pdf": {"CreationDate": None, "Creator": "llmscope", "Keywords": origin or None},
@@ -176,15 +176,17 @@ def paper(
 
         plots = Plots(focus or Focus(), every_glyph, Palette.of(style.cmap, grey=style.grey))
         width = size[0] * CELL[0] if size else style.points or page_width(figures, WIDTH)
-        blocks = [one for figure in figures for one in in_blocks(figure, width)]
-        heights = [size[1] * CELL[1] if size else plots.height(one.figure, width) for one in blocks]
-        said = [f"edit: {edit}" for edit in whatif.edits]
-        said += [] if whatif.other is None else [f"prompt B: {whatif.other}"]
+        blocks = [block for figure in figures for block in in_blocks(figure, width)]
+        heights = [
+            size[1] * CELL[1] if size else plots.height(block.figure, width) for block in blocks
+        ]
+        heading = [f"edit: {edit}" for edit in whatif.edits]
+        heading += [] if whatif.other is None else [f"prompt B: {whatif.other}"]
         page = (make or Page)(
-            figsize=(width / 72, (sum(heights) + 12 * len(said)) / 72), layout="constrained"
+            figsize=(width / 72, (sum(heights) + 12 * len(heading)) / 72), layout="constrained"
         )
-        if said:
-            page.suptitle("\n".join(plots.shown(one) for one in said), fontsize=8)
+        if heading:
+            page.suptitle("\n".join(plots.shown(line) for line in heading), fontsize=8)
         parts = page.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)
         for part, block in zip(parts[:, 0], blocks, strict=True):
             plots.draw(part, block.figure, width, block.scale)

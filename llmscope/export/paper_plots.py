@@ -126,10 +126,10 @@ def has_words(figure: Figure) -> bool:
     return figure.values.ndim == 2 and np.shape(ids) == figure.values.shape
 
 
-def page_width(figures: Sequence[Figure], least: float) -> float:
+def page_width(figures: Sequence[Figure], narrowest: float) -> float:
     """Return a suitable width of a page, in points: words in cells have room to be read."""
     columns = max((figure.values.shape[1] for figure in figures if has_words(figure)), default=0)
-    return min(max(least, BESIDE + WORD * columns), max(BROADEST, least))
+    return min(max(narrowest, BESIDE + WORD * columns), max(BROADEST, narrowest))
 
 
 def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
@@ -142,12 +142,12 @@ def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
     step = -(-figure.values.shape[1] // count)  # blocks of about the same number of columns
     scale, axis = Scale.of_figure(figure), figure.axes[1]
     for first in range(0, len(axis), step):
-        some = slice(first, first + step)
+        columns = slice(first, first + step)
         extra = dict(figure.extra)
         for name in ("ids", "marked", "ranks"):
             if np.shape(extra.get(name, ())) == figure.values.shape:
-                extra[name] = np.asarray(extra[name])[:, some]
-        labels = axis.labels[some]
+                extra[name] = np.asarray(extra[name])[:, columns]
+        labels = axis.labels[columns]
         end = axis.start + (first + len(labels)) * axis.step - 1
         part = replace(
             figure,
@@ -156,7 +156,7 @@ def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
                 figure.axes[0],
                 Axis(axis.name, labels, axis.start + first * axis.step, axis.step),
             ),
-            values=figure.values[:, some],
+            values=figure.values[:, columns],
             extra=extra,
         )
         yield Block(part, scale)
@@ -255,11 +255,11 @@ class Plots:
             for char in safe
         )
 
-    def _heatmap(self, part: Any, figure: Figure, width: float, given: Scale | None) -> None:
+    def _heatmap(self, part: Any, figure: Figure, width: float, known_scale: Scale | None) -> None:
         values = np.ma.masked_invalid(figure.values)
         if values.ndim == 1:
             values = values[None]
-        scale = given or Scale.of_figure(figure)
+        scale = known_scale or Scale.of_figure(figure)
         norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
         colours = self.palette.signed if scale.kind == "signed" else self.palette.plain
         maps = values[None] if values.ndim == 2 else values
@@ -312,10 +312,10 @@ class Plots:
                 continue
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
             colour = "black" if light else "white"
-            said = self.shown(word.strip() or word, whitespace=not word.strip())
-            said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+            text = self.shown(word.strip() or word, whitespace=not word.strip())
+            text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
-            axes.text(*middle, said, color=colour, fontsize=size, ha="center", va="center")
+            axes.text(*middle, text, color=colour, fontsize=size, ha="center", va="center")
 
     def _marks(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
         """Put a dot into each cell that the figure marks, such as those that differ from 0."""
@@ -380,8 +380,8 @@ class Plots:
             middle: the place of a label within its cell.
             room: points along the axis of one of several maps; None: it has the whole width.
         """
-        most = LABELS if room is None else max(int(room // LABEL), 1)
-        places = range(0, len(axis), -(-len(axis) // most) or 1)
+        limit = LABELS if room is None else max(int(room // LABEL), 1)
+        places = range(0, len(axis), -(-len(axis) // limit) or 1)
         tokens = axis.name in TOKEN_AXES
         words = [self.shown(axis.labels[place], whitespace=tokens) for place in places]
         turned = which == "x" and max(map(len, words)) * len(words) > LABELS

@@ -150,13 +150,13 @@ def _listed(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_json(data: bytes, path: Path) -> Snapshot:
-    found = _parsed(data)
-    if isinstance(found, list) or (isinstance(found, dict) and "lens" in found):  # Figure.save
-        found = {"figures": found if isinstance(found, list) else [found]}
-    record = _object(found, "it")
+    parsed = _parsed(data)
+    if isinstance(parsed, list) or (isinstance(parsed, dict) and "lens" in parsed):  # Figure.save
+        parsed = {"figures": parsed if isinstance(parsed, list) else [parsed]}
+    record = _object(parsed, "it")
     if "tensors" in record:
         raise SidecarError(path)
-    return Snapshot(_about(record), tuple(figure_from(one, {}) for one in _listed(record)))
+    return Snapshot(_about(record), tuple(figure_from(entry, {}) for entry in _listed(record)))
 
 
 def _of_npz(entries: Arrays) -> Snapshot:
@@ -177,7 +177,7 @@ def _of_npz(entries: Arrays) -> Snapshot:
         record = _object(_parsed(str(entries[head])), "a figure")
         place = int(prefix.split(".")[0]) if prefix else 0
         figures.append((place, figure_from(record, _below(entries, prefix, head))))
-    return Snapshot(about, tuple(one for _, one in sorted(figures, key=lambda pair: pair[0])))
+    return Snapshot(about, tuple(figure for _, figure in sorted(figures, key=lambda pair: pair[0])))
 
 
 def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
@@ -186,13 +186,13 @@ def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
     if int.from_bytes(data[:8], "little") > LARGEST_HEAD:
         raise ValueError(f"the names of its arrays take more than {LARGEST_HEAD >> 20} MB")
     record = _object(_parsed(beside), "its sidecar")
-    told = _object(record.get("tensors"), "the entry tensors of its sidecar").get("sha256")
-    if told != hashlib.sha256(data).hexdigest():
+    digest = _object(record.get("tensors"), "the entry tensors of its sidecar").get("sha256")
+    if digest != hashlib.sha256(data).hexdigest():
         raise ValueError("its sidecar belongs to other arrays")
     arrays = load(data)
     figures = []
-    for place, one in enumerate(_listed(record)):
-        figures.append(figure_from(one, _below(arrays, f"{place}.{one.get('lens')}.")))
+    for place, entry in enumerate(_listed(record)):
+        figures.append(figure_from(entry, _below(arrays, f"{place}.{entry.get('lens')}.")))
     return Snapshot(_about(record), tuple(figures))
 
 
@@ -288,7 +288,7 @@ def _gather(value: Any, kinds: set[type], depth: int) -> bool:
     inside = set(map(type, value))
     if inside & {list, tuple}:
         nested = depth > 0 and inside <= {list, tuple}
-        return nested and all(_gather(one, kinds, depth - 1) for one in value)
+        return nested and all(_gather(item, kinds, depth - 1) for item in value)
     kinds |= inside
     return inside <= {int, float, bool, type(None)} or all(
         issubclass(kind, np.number | np.bool_ | int | float | None) for kind in inside

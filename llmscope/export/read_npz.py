@@ -43,18 +43,18 @@ def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > limit:
             raise ValueError(f"it holds more than {limit >> 20} MB")
-        found: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         room = MOST_NUMBERS
         for entry in entries:
             if entry.compress_type not in _METHODS or entry.flag_bits & 1:
                 raise ValueError("it is packed in a way that numpy does not use")
             name = entry.filename.removesuffix(".npy")
-            if name in found:
+            if name in arrays:
                 raise ValueError("it holds two entries of one name")
             with archive.open(entry) as file:
-                found[name] = _array(file, entry.file_size, room)
-            room -= found[name].size
-    return found
+                arrays[name] = _array(file, entry.file_size, room)
+            room -= arrays[name].size
+    return arrays
 
 
 def _array(file: IO[bytes], size: int, room: int) -> NDArray[Any]:

@@ -39,11 +39,11 @@ def format_of(path: Path, among: Sequence[str] | None = None) -> str:
     among = tuple(formats()) if among is None else among
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in among:
-        shown = _shown(path.name)
+        name = _shown(path.name)
         hint = f"{option('format')} {_either(among)}"
         if suffix in PAPER_FORMATS:
             hint = f"{option('look', 'paper')} for {suffix}, or {hint}"
-        raise WrongUseError(f"the suffix of {shown} names no format", hint)
+        raise WrongUseError(f"the suffix of {name} names no format", hint)
     return suffix
 
 
@@ -91,13 +91,13 @@ def render(
     Raises:
         ScopeError: as `content`; or the format writes two files.
     """
-    made = content(figures, format, **options)
-    if isinstance(made, FilePair):
+    content_made = content(figures, format, **options)
+    if isinstance(content_made, FilePair):
         raise WrongUseError(
             f"{format} are two files, arrays and a sidecar",
             f"Figure.save, or {option('out')} with the suffix .{format}",
         )
-    return made
+    return content_made
 
 
 def content(
@@ -174,7 +174,7 @@ def content(
     elif size == AUTO:
         width, heights = sizes(several, look, focus, tokens)
     else:
-        width, heights = WIDTH, [usual_height(one) for one in several]
+        width, heights = WIDTH, [usual_height(figure) for figure in several]
     rows = whatif.caption(width, look)
     for figure, height in zip(several, heights, strict=True):
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
@@ -203,9 +203,9 @@ def render_rows(
     document = Document(
         rows=tuple(rows), look=look or RenderOptions(), about=about, inline=inline, scale=scale
     )
-    made = chosen.write(document)
-    assert not isinstance(made, FilePair)
-    return made
+    data = chosen.write(document)
+    assert not isinstance(data, FilePair)
+    return data
 
 
 def _shown(name: str) -> str:

@@ -67,8 +67,8 @@ def svg_text(
         scale: magnification of the picture.
     """
     theme, colours = page_theme(look), look.tier != "none"
-    said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
-    full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
+    metadata = "" if provenance is None else escape(json_text(dict(provenance)).strip())
+    full, size = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
     # The margin has the same colour as the cells, which the colour tier may have rounded.
     base = styles_for(look).base
     background = _ink(base if colours else base.without_color, theme).background
@@ -76,14 +76,16 @@ def svg_text(
     body: list[str] = []
     for index, row in enumerate(rows):
         if not colours:
-            row = tuple(Segment(one.text, (one.style or Style()).without_color) for one in row)
+            row = tuple(
+                Segment(segment.text, (segment.style or Style()).without_color) for segment in row
+            )
         body.extend(_row(row, MARGIN + index * CELL[1], theme, background))
     within = f".{OWN} " if inline else ""
     fitting = f' class="{OWN}" style="max-width:100%;height:auto"' if inline else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{shown[0]}" height="{shown[1]}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" '
         f'viewBox="0 0 {full[0]} {full[1]}"{fitting}>\n'
-        + (f"<metadata>{said}</metadata>\n" if said else "")
+        + (f"<metadata>{metadata}</metadata>\n" if metadata else "")
         + f"<style>{within}text{{font:{FONT}px {FONTS};white-space:pre}}"
         f"{within}rect{{shape-rendering:crispEdges}}"
         f"{within}.l{{fill:none;stroke:currentColor}}</style>\n"

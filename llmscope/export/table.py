@@ -87,15 +87,15 @@ def figure_table(
             f"one {option('lens')}, or json, npz or safetensors",
         )
     ((name, mode),) = kinds
-    shown = [figure for figure in figures if figure.verdict.status != "refused"]
-    if not shown:
+    computed = [figure for figure in figures if figure.verdict.status != "refused"]
+    if not computed:
         raise ScopeError(
             f"there is no table: {figures[0].verdict.reason}", "json, which holds the reason"
         )
     chosen: Lens | None = lens(name) if name in names() else None
     declared = _ANY if chosen is None else chosen.columns
     builder = TableBuilder(name, mode, declared, {})
-    for figure in shown:
+    for figure in computed:
         builder.add(figure, 1, _length(figure, about), {})
     table = builder.table()
     assert table is not None

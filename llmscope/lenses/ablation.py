@@ -71,15 +71,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.interventions.sweep import Sweep, divergences, measured
 
     subject, position, passes = recording.subject, focus.position, cast("Passes", run)
-    own = logits_after(recording, position)
+    logits = logits_after(recording, position)
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
-    asked: LogitTarget | MetricTarget | None = MetricTarget.of(focus)
-    if asked is not None and kl:
+    score: LogitTarget | MetricTarget | None = MetricTarget.of(focus)
+    if score is not None and kl:
         raise WrongValueError(f"metric stands in place of KL: take the mode {focus.mode[:-3]}")
-    if asked is None:
-        target = int(own.argmax()) if focus.target is None else focus.target
-        asked = LogitTarget.of(subject, target, focus.versus)
-    title = _title(recording, asked, focus)
+    if score is None:
+        target = int(logits.argmax()) if focus.target is None else focus.target
+        score = LogitTarget.of(subject, target, focus.versus)
+    title = _title(recording, score, focus)
     layers, rows = sweep_layers(focus, recording.layers), span_rows(focus, len(recording))
     verdicts = {
         layer: _verdict(recording, position, passes, layer, of_heads, means)
@@ -103,27 +103,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         ),
         shape=(recording.layers, len(columns)),
     )
-    before = float(asked.value(own))
+    before = float(score.value(logits))
     if kl:
-        found = sweep.table(passes, "kl", divergences(recording, position, own))
+        tables = sweep.table(passes, "kl", divergences(recording, position, logits))
     else:
-        measure = measured(recording, position, asked.value)
-        found = sweep.table(passes, asked.key, measure)
-    for table, done in found:
+        measure = measured(recording, position, score.value)
+        tables = sweep.table(passes, score.key, measure)
+    for table, done in tables:
         values = table if kl else table - before
-        unit = "nats" if kl else asked.unit
-        said = [_said(recording, asked, before, kl)]
+        unit = "nats" if kl else score.unit
+        lines = [_said(recording, score, before, kl)]
         if not of_heads:
-            said.append(strongest(values, _numbers(recording), columns, unit))
-        said.append(sweep_part(focus, recording.prompt.labels))
+            lines.append(strongest(values, _numbers(recording), columns, unit))
+        lines.append(sweep_part(focus, recording.prompt.labels))
         extra: dict[str, Any] = {
             "mode": focus.mode,
             "position": position,
-            **asked.extra,
+            **score.extra,
             "logit": before,
             **progress(done, sweep.total),
             **layer_kinds(recording),
-            "caption": tuple(filter(None, said)),
+            "caption": tuple(filter(None, lines)),
         }
         yield Figure(
             lens="ablation",
@@ -148,20 +148,20 @@ def _numbers(recording: Recording) -> tuple[str, ...]:
     return tuple(map(str, _layers(recording)))
 
 
-def _title(recording: Recording, asked: LogitTarget | MetricTarget, focus: Focus) -> str:
+def _title(recording: Recording, score: LogitTarget | MetricTarget, focus: Focus) -> str:
     what, *how = focus.mode.split("-")
     to = "set to their mean" if "mean" in how else "set to zero"
     if "kl" in how:
         after = f"KL after ‹{recording.prompt.labels[focus.position]}›"
         return f"Ablation · {what} {to} · {after}"
-    return f"Ablation · {what} {to} · Δ {asked.phrase}"
+    return f"Ablation · {what} {to} · Δ {score.phrase}"
 
 
-def _said(recording: Recording, asked: LogitTarget | MetricTarget, before: float, kl: bool) -> str:
+def _said(recording: Recording, score: LogitTarget | MetricTarget, before: float, kl: bool) -> str:
     alone = "with the edits alone" if recording.edits else "with nothing ablated"
     if kl:
         return f"how far all that may come next is from what it is {alone}"
-    return f"{asked.phrase} {alone}: {before:.4f} · below zero: a part spoke for it"
+    return f"{score.phrase} {alone}: {before:.4f} · below zero: a part spoke for it"
 
 
 def _verdict(
@@ -218,10 +218,10 @@ def _row(
     from llmscope.record.interventions.sweep import SweepRow
 
     whole, of_heads = slice(None), bool(heads)
-    own = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}
+    sites_of = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}
 
     def jobs(chosen: Sequence[int]) -> list[Job]:
-        sites: Sequence[Site] = ("heads",) if of_heads else sorted(set(chain(*own.values())))
+        sites: Sequence[Site] = ("heads",) if of_heads else sorted(set(chain(*sites_of.values())))
         base = recording.base or recording
         to = {site: mean(base, site, layer, whole) for site in sites if means}
 
@@ -233,9 +233,9 @@ def _row(
 
         if of_heads:
             return [(ablated("heads", head_columns(recording, layer, head)),) for head in chosen]
-        return [tuple(map(ablated, own[columns[column]])) for column in chosen]
+        return [tuple(map(ablated, sites_of[columns[column]])) for column in chosen]
 
-    chosen = sorted(heads) or [at for at, part in enumerate(columns) if own[part]]
+    chosen = sorted(heads) or [at for at, part in enumerate(columns) if sites_of[part]]
     return SweepRow(layer, layer, tuple(chosen), rows.start, jobs)
 
 

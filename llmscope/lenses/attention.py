@@ -169,10 +169,10 @@ def _pooled(
     # A rollout costs as much for a few rows as for all, and is never long.
     chunk = len(rows) if focus.mode == "rollout" else max(1, CHUNK // pool) * pool
     for start in range(rows.start, rows.stop, chunk):
-        some = range(start, min(start + chunk, rows.stop))
-        weights = yield from _weights(recording, focus, some)
+        chunk_rows = range(start, min(start + chunk, rows.stop))
+        weights = yield from _weights(recording, focus, chunk_rows)
         by_key = np.fmax.reduceat(weights, edges, axis=1)
-        by_block = np.fmax.reduceat(by_key, np.arange(0, len(some), pool), axis=0)
+        by_block = np.fmax.reduceat(by_key, np.arange(0, len(chunk_rows), pool), axis=0)
         first = (start - rows.start) // pool
         values[first : first + len(by_block)] = by_block
     return values

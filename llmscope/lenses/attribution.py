@@ -55,20 +55,20 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     target, versus = focus.target, focus.versus
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    asked = LogitTarget.of(recording.subject, target, versus)
+    target_logit = LogitTarget.of(recording.subject, target, versus)
     if target == versus:
         raise WrongValueError(f"token {target} cannot be held against itself")
-    title = f"Attribution · logit of {asked}"
+    title = f"Attribution · logit of {target_logit}"
     by_head = focus.mode in ("parts", "heads")
     try:
         read = logit_direction_of(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)
-        shown = SHOWN[focus.mode](recording, focus, parts)
+        shown_parts = SHOWN[focus.mode](recording, focus, parts)
     except (Unattributable, UnknownNorm) as finding:
         return Figure.refused("attribution", title, str(finding))
-    found = list(parts.all())
-    left, verdict = check_sum(recording, read.logit, (part.value for part in found))
-    verdict = verdict.worst(shown.verdict)
+    all_parts = list(parts.all())
+    left, verdict = check_sum(recording, read.logit, (part.value for part in all_parts))
+    verdict = verdict.worst(shown_parts.verdict)
     if verdict.status == "refused":
         reason = verdict.reason + _why_unexplained(recording, run)
         return Figure.refused("attribution", title, reason, verdict.discrepancy)
@@ -77,11 +77,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "position": focus.position,
-        **asked.extra,
+        **target_logit.extra,
         "logit": read.logit,
         "sum": read.logit - left,
         "unexplained": left,
-        "parts": len(found),
+        "parts": len(all_parts),
         "embedding": parts.embedding,
         "bias": parts.read.bias,
         "logit_scale": readout.scale,
@@ -89,18 +89,20 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "whole": parts.whole,
     }
     capped = "" if readout.softcap is None else f", before its softcap of {readout.softcap:g}"
-    total = f"{len(found)} parts sum to {read.logit - left:.4f} · logit {read.logit:.4f}{capped}"
+    total = (
+        f"{len(all_parts)} parts sum to {read.logit - left:.4f} · logit {read.logit:.4f}{capped}"
+    )
     part = sweep_part(focus, recording.prompt.labels)
-    said = (f"{total} · unexplained {left:.1e}", *shown.said, *((part,) if part else ()))
+    caption = (f"{total} · unexplained {left:.1e}", *shown_parts.said, *((part,) if part else ()))
     return Figure(
         lens="attribution",
-        title=title + shown.title,
-        kind="heatmap" if len(shown.axes) > 1 else "bars",
-        axes=shown.axes,
-        values=shown.values.astype(np.float32),
+        title=title + shown_parts.title,
+        kind="heatmap" if len(shown_parts.axes) > 1 else "bars",
+        axes=shown_parts.axes,
+        values=shown_parts.values.astype(np.float32),
         unit="logit",
         verdict=verdict,
-        extra={**extra, **shown.extra, "caption": said},
+        extra={**extra, **shown_parts.extra, "caption": caption},
     )
 
 
@@ -125,19 +127,19 @@ def _why_unexplained(recording: Recording, run: Any) -> str:
 
 
 def _parts(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
-    found = list(parts.all())
+    all_parts = list(parts.all())
     layers = None if LAYERS.of(focus) is None else sweep_layers(focus, recording.layers)
     heads = None
     if HEADS.of(focus) is not None:
         heads = sweep_heads(focus, recording.subject.anatomy.heads)
     listed = [
         at
-        for at, part in enumerate(found)
+        for at, part in enumerate(all_parts)
         if (layers is None or part.layer in layers) and (heads is None or part.head in heads)
     ]
-    every = np.array([part.value for part in found])
+    every = np.array([part.value for part in all_parts])
     order, values, rest = _largest(every, focus.top_k, listed)
-    largest = [found[index] for index in order]
+    largest = [all_parts[index] for index in order]
     names = [_name(recording, part) for part in largest]
     return _Shown(
         axes=(Axis("part", (*names, *rest)),),
@@ -187,7 +189,11 @@ def _layers(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
         "embedded": parts.embedded,
     }
     # Omit parts that no layer has; if the whole pass is NaN, show all.
-    columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
+    columns = {
+        name: contributions
+        for name, contributions in every.items()
+        if not np.isnan(contributions).all()
+    } or every
     values = np.stack(list(columns.values()), axis=1)
     left_out = sorted({*range(recording.layers)} - {*sweep_layers(focus, recording.layers)})
     values[left_out] = np.nan

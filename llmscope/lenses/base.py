@@ -229,8 +229,8 @@ class Lens:
         Each is the beginning of a sentence and the rest of it; what the lens does not declare is
         left out.
         """
-        told = (self.establishes, self.not_established, self.next_check)
-        return tuple((begin, rest) for begin, rest in zip(EVIDENCE, told, strict=True) if rest)
+        texts = (self.establishes, self.not_established, self.next_check)
+        return tuple((begin, rest) for begin, rest in zip(EVIDENCE, texts, strict=True) if rest)
 
     @property
     def explanation(self) -> str:
@@ -247,11 +247,11 @@ class Lens:
 
     def table_groups(self) -> dict[tuple[Column, ...], tuple[str, ...]]:
         """Return its different tables, each with the modes that have it; `("",)` without modes."""
-        found: dict[tuple[Column, ...], tuple[str, ...]] = {}
+        groups: dict[tuple[Column, ...], tuple[str, ...]] = {}
         for mode in self.modes or ("",):
             columns = self.table(mode)
-            found[columns] = (*found.get(columns, ()), mode)
-        return found
+            groups[columns] = (*groups.get(columns, ()), mode)
+        return groups
 
     def fetches_in(self, mode: str) -> bool:
         """Return whether `compute` yields what it waits for in a mode; see `fetches`."""
@@ -302,10 +302,10 @@ def find_lens(name: str) -> Lens | None:
 @cache
 def _lenses() -> dict[str, Lens]:
     modules = (import_module(f"llmscope.lenses.{module}") for module in sorted(_modules()))
-    own = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
+    built_in = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
     declared = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
-    for one in own.values():
-        declared |= {option.name: option for option in one.options}
+    for lens_read in built_in.values():
+        declared |= {option.name: option for option in lens_read.options}
 
     def flaw(added: Lens) -> str:
         for option in added.options:
@@ -316,16 +316,16 @@ def _lenses() -> dict[str, Lens]:
             declared[option.name] = option
         return ""
 
-    return with_plugins("lenses", Lens, own, flaw)
+    return with_plugins("lenses", Lens, built_in, flaw)
 
 
 @cache
 def options() -> Mapping[str, LensOption[Any]]:
     """Return all options of all lenses by name, those of several lenses first."""
-    found = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
+    by_name = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
     for name in sorted(_lenses()):
-        found |= {option.name: option for option in _lenses()[name].options}
-    return found
+        by_name |= {option.name: option for option in _lenses()[name].options}
+    return by_name
 
 
 def command_options() -> tuple[LensOption[Any], ...]:

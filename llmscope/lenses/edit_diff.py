@@ -72,28 +72,30 @@ def aligned(
     values: NDArray[np.float32] = other.values
     if [axis.name for axis in axes] != [axis.name for axis in other.axes]:
         return None
-    for dimension, (wanted, given) in enumerate(zip(axes, other.axes, strict=True)):
+    for dimension, (wanted, ours) in enumerate(zip(axes, other.axes, strict=True)):
         if places is not None and wanted.name in TOKENS:
             there = (places.get(place) for place in range(wanted.start, wanted.stop))
-            at = [None if place is None else given.index(place) for place in there]
-        elif wanted == given:
+            at = [None if place is None else ours.index(place) for place in there]
+        elif wanted == ours:
             continue
         elif wanted.name in LISTED:
-            known = {label: index for index, label in enumerate(given.labels)}
+            known = {label: index for index, label in enumerate(ours.labels)}
             at = [known.get(label) for label in wanted.labels]
         else:
             return None
-        values = at_labels(values, [-1 if one is None else one for one in at], dimension)
+        values = at_labels(values, [-1 if index is None else index for index in at], dimension)
     return values
 
 
-def at_labels(values: NDArray[np.float32], found: list[int], dimension: int) -> NDArray[np.float32]:
+def at_labels(
+    values: NDArray[np.float32], indices: list[int], dimension: int
+) -> NDArray[np.float32]:
     """Return the values at the indices `found` of a dimension; NaN where an index is -1."""
-    lacking = [index for index, place in enumerate(found) if place < 0]
+    lacking = [index for index, place in enumerate(indices) if place < 0]
     if not values.shape[dimension]:
         shape = list(values.shape)
-        shape[dimension] = len(found)
+        shape[dimension] = len(indices)
         return np.full(shape, np.nan, dtype=np.float32)
-    taken: NDArray[np.float32] = np.take(values, found, axis=dimension)
-    taken[(slice(None),) * dimension + (lacking,)] = np.nan
-    return taken
+    aligned_values: NDArray[np.float32] = np.take(values, indices, axis=dimension)
+    aligned_values[(slice(None),) * dimension + (lacking,)] = np.nan
+    return aligned_values

@@ -32,10 +32,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     from llmscope.record.derive.experts import routing
     from llmscope.record.fetch import on_cpu
 
-    found = routing(recording, focus.layer)
-    weights, order = found.weights.sort(dim=-1, descending=True)
-    near = yield from on_cpu(found.chosen.gather(-1, order), weights, found.scores)
-    chosen, weighed, scores = (one.numpy() for one in near)
+    routed = routing(recording, focus.layer)
+    weights, order = routed.weights.sort(dim=-1, descending=True)
+    near = yield from on_cpu(routed.chosen.gather(-1, order), weights, routed.scores)
+    chosen, weighed, scores = (tensor.numpy() for tensor in near)
     count = scores.shape[1]
     experts = tuple(str(expert) for expert in range(count))
     yield Figure(
@@ -44,10 +44,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         kind="heatmap",
         axes=(Axis("position", recording.prompt.labels), Axis("expert", experts)),
         values=scores,
-        unit="probability" if found.scoring == "softmax" else "score",
+        unit="probability" if routed.scoring == "softmax" else "score",
         extra={
             "layer": focus.layer,
-            "scoring": found.scoring,
+            "scoring": routed.scoring,
             "chosen": chosen,
             "weights": weighed,
             "load": np.bincount(chosen.ravel(), minlength=count) / len(chosen),
@@ -64,10 +64,10 @@ def _chosen(figure: Figure) -> NDArray[np.bool_]:
 
 def _weights(figure: Figure) -> NDArray[np.float32]:
     """Return the weights of the experts' outputs, NaN for those that did not run."""
-    found = np.full(figure.values.shape, np.nan, np.float32)
+    by_expert = np.full(figure.values.shape, np.nan, np.float32)
     chosen, weights = (np.asarray(figure.extra[name]) for name in ("chosen", "weights"))
-    np.put_along_axis(found, chosen, weights.astype(np.float32), axis=1)
-    return found
+    np.put_along_axis(by_expert, chosen, weights.astype(np.float32), axis=1)
+    return by_expert
 
 
 def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:

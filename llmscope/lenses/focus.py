@@ -13,20 +13,20 @@ from llmscope.lenses.indices import resolved
 from llmscope.lenses.options import FIELDS, HEADS, LAYERS
 
 
-def focus_from(given: Mapping[str, Any]) -> Focus:
+def focus_from(named_values: Mapping[str, Any]) -> Focus:
     """Return the focus with these options; all others have their defaults.
 
     Raises:
         TypeError: no lens has an option of that name.
     """
     known = options()
-    for name in given:
+    for name in named_values:
         if name not in known and name not in FIELDS:
             raise WrongTypeError(
                 f"no lens has an option {name!r}{suggested(name, (*known, *FIELDS))}"
             )
-    focus = Focus(**{name: value for name, value in given.items() if name not in known})
-    for name, value in given.items():
+    focus = Focus(**{name: value for name, value in named_values.items() if name not in known})
+    for name, value in named_values.items():
         if name in known:
             focus = known[name].set(focus, value)
     return focus

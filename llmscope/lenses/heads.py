@@ -48,13 +48,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.analysis.head_scores import NoSequence, scores
 
     try:
-        found = scores(recording.subject, run)
+        head_scores = scores(recording.subject, run)
     except NoSequence as finding:
         yield Figure.refused("heads", TITLES[focus.mode], str(finding))
         return
-    sequence = found.sequence
+    sequence = head_scores.sequence
     more = {"sequence": sequence.ids, "start": sequence.start, "half": sequence.half}
-    yield _figure(recording, focus, found.values[focus.mode].copy(), found.verdict, more)
+    yield _figure(
+        recording, focus, head_scores.values[focus.mode].copy(), head_scores.verdict, more
+    )
 
 
 def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:

@@ -106,8 +106,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     if focus.mode == "lenses":
         yield _side_by_side(recording, focus)
         return
-    given = TRANSLATOR.of(focus)
-    learned = None if given is None else lens_for(given, subject)
+    translator = TRANSLATOR.of(focus)
+    learned = None if translator is None else lens_for(translator, subject)
     if isinstance(learned, str):
         yield Figure.refused("logit-lens", "Learned lens", learned)
         return
@@ -123,8 +123,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         yield from read(recording, columns, reading)
         # After a typed letter, only the first group is new: the other figures would be the same.
         whole = not lacks(recording, list(chain(*groups[at + 1 :])), reading)
-        found = readings(recording, reading, span_rows(focus, len(recording)))
-        figure = _figure(recording, focus, reading, found)
+        values = readings(recording, reading, span_rows(focus, len(recording)))
+        figure = _figure(recording, focus, reading, values)
         yield _through(figure, learned, subject, focus)
         if whole:
             return
@@ -139,7 +139,7 @@ def growing(focus: Focus, length: int) -> Iterator[list[int]]:
         start, count = start + count, 2 * count
 
 
-def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
+def ahead(looks: Sequence[tuple[Recording, Focus]]) -> None:
     """Compute the predictions that `compute` needs for several recordings in one batch.
 
     Do nothing if a translator is given, whose errors `compute` reports, or for one cell.
@@ -147,7 +147,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
     from llmscope.record.analysis.logit_lens import LensReading, read_together
 
     whole = ("top", "target", "kl")
-    if any(TRANSLATOR.of(focus) is not None or focus.mode not in whole for _, focus in asked):
+    if any(TRANSLATOR.of(focus) is not None or focus.mode not in whole for _, focus in looks):
         return
     read_together(
         [
@@ -156,7 +156,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
                 span_rows(focus, len(recording)),
                 LensReading(_target(recording, focus), focus.mode == "kl"),
             )
-            for recording, focus in asked
+            for recording, focus in looks
         ]
     )
 
@@ -174,7 +174,7 @@ def _candidates(recording: Recording, focus: Focus, learned: LearnedLens | None)
     best = chances.topk(min(focus.top_k, len(chances)))
     ids = best.indices.cpu().numpy()
     target = int(ids[0]) if focus.target is None else focus.target
-    own = chances[target]
+    probability = chances[target]
     return Figure(
         lens="logit-lens",
         title=title,
@@ -191,8 +191,8 @@ def _candidates(recording: Recording, focus: Focus, learned: LearnedLens | None)
             "entropy": float(-(chances * chances.clamp_min(1e-300).log2()).sum()),
             "target_id": target,
             "target": label(target),
-            "target_rank": int((chances > own).sum()) + 1,
-            "target_probability": float(own),
+            "target_rank": int((chances > probability).sum()) + 1,
+            "target_probability": float(probability),
         },
     )
 
@@ -209,9 +209,9 @@ def _target(recording: Recording, focus: Focus) -> int | None:
 
 
 def _figure(
-    recording: Recording, focus: Focus, reading: LensReading, found: LensReadings
+    recording: Recording, focus: Focus, reading: LensReading, values_read: LensReadings
 ) -> Figure:
-    label, (ids, names) = recording.subject.label, token_names(recording, found.token)
+    label, (ids, names) = recording.subject.label, token_names(recording, values_read.token)
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "ids": ids,
@@ -219,19 +219,19 @@ def _figure(
         **layer_kinds(recording),
     }
     title, unit = "Logit lens · top token after each layer", "probability"
-    values, target = found.probability, reading.target
+    values, target = values_read.probability, reading.target
     if target is not None:
-        values = found.target
+        values = values_read.target
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
         extra |= {
-            "top": found.probability,
-            "ranks": found.rank,
+            "top": values_read.probability,
+            "ranks": values_read.rank,
             "target_id": target,
             "target": label(target),
         }
     elif reading.kl:
         # A trace of rounding would stretch a logarithmic scale.
-        values, unit = np.where(found.kl < ROUNDING, np.float32(0), found.kl), "nats"
+        values, unit = np.where(values_read.kl < ROUNDING, np.float32(0), values_read.kl), "nats"
         title = "Logit lens · KL of the model's prediction from that after each layer"
     return Figure(
         lens="logit-lens",
@@ -263,14 +263,18 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
 
     subject, place = recording.subject, recording.prompt.labels[focus.position]
     title = f"Lenses side by side at ‹{place}›"
-    given = [one for one in (TRANSLATOR.of(focus), SECOND.of(focus)) if one is not None]
+    translators = [
+        translator
+        for translator in (TRANSLATOR.of(focus), SECOND.of(focus))
+        if translator is not None
+    ]
     learned: list[LearnedLens] = []
-    for one in dict.fromkeys((*given, *known_lenses(subject))):
-        found = lens_for(one, subject)
-        if isinstance(found, str):
-            return Figure.refused("logit-lens", title, found)
-        if one in given or found.kind not in {other.kind for other in learned}:
-            learned.append(found)
+    for name in dict.fromkeys((*translators, *known_lenses(subject))):
+        lens = lens_for(name, subject)
+        if isinstance(lens, str):
+            return Figure.refused("logit-lens", title, lens)
+        if name in translators or lens.kind not in {other.kind for other in learned}:
+            learned.append(lens)
     if not learned:
         return Figure.refused(
             "logit-lens",
@@ -279,16 +283,16 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             "one with llmscope fit",
         )
     layers = range(-1, recording.layers)
-    columns = [scores_at(recording, layers, focus.position, one) for one in (None, *learned)]
+    columns = [scores_at(recording, layers, focus.position, lens) for lens in (None, *learned)]
     chances = [column.softmax(-1).max(-1) for column in columns]
     ids = np.stack([chance.indices.cpu().numpy() for chance in chances], axis=1)
     names = {int(token): subject.label(int(token)) for token in np.unique(ids)}
     words = ("logit", *_short_names(learned))
     verdict, captions = VERIFIED, []
-    for one in learned:
-        own, said = _trust(one, subject, focus)
-        verdict = verdict.worst(own)
-        captions += said
+    for name in learned:
+        own_verdict, lines = _trust(name, subject, focus)
+        verdict = verdict.worst(own_verdict)
+        captions += lines
     return Figure(
         lens="logit-lens",
         title=title,
@@ -304,7 +308,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             "ids": ids.astype(np.int64),
             "names": names,
             "cell_marks": tuple(
-                ("", *(_mark(one, layer + 1) for one in learned)) for layer in layers
+                ("", *(_mark(lens, layer + 1) for lens in learned)) for layer in layers
             ),
             "caption": tuple(captions),
             **layer_kinds(recording),
@@ -347,8 +351,8 @@ def _slope(
         yield Figure.refused("logit-lens", title, "the lens has no map of a layer's output")
         return
     apart = _last_layer(recording, position)
-    for said, found, done in slopes(recording, position, learned, target, run):
-        ratio = (found / said)[layers]
+    for claimed, measured, done in slopes(recording, position, learned, target, run):
+        ratio = (measured / claimed)[layers]
         known = ratio[np.isfinite(ratio)]
         near = int(((known > 0.5) & (known < 2)).sum())
         verdict = VERIFIED
@@ -373,11 +377,11 @@ def _slope(
                 "target": subject.label(target),
                 "lens": learned.kind,
                 "translator": learned.model,
-                "said": said[layers],
-                "measured": found[layers],
+                "said": claimed[layers],
+                "measured": measured[layers],
                 "beside": tuple(
-                    f"lens {one:.3g}, model {other:.3g}"
-                    for one, other in zip(said[layers], found[layers], strict=True)
+                    f"lens {claim:.3g}, model {other:.3g}"
+                    for claim, other in zip(claimed[layers], measured[layers], strict=True)
                 ),
                 "caption": (
                     f"of ‹{subject.label(target)}›: the sign agrees after {int((known > 0).sum())} "
@@ -394,8 +398,8 @@ def _mark(learned: LearnedLens, stream: int) -> str:
     """Return what a reading through a lens is marked as: unmapped, doubtful or ""."""
     if stream not in learned.maps:
         return "unmapped"
-    held = learned.held_out
-    return "doubtful" if held is not None and held.no_better(stream) else ""
+    held_out = learned.held_out
+    return "doubtful" if held_out is not None and held_out.no_better(stream) else ""
 
 
 def _last_layer(recording: Recording, position: int) -> float:
@@ -417,13 +421,15 @@ def _through(
     streams = range(len(figure.axes[0])) if figure.kind == "heatmap" else range(focus.layer + 2)
     unmapped = tuple(stream for stream in streams if stream not in learned.maps)
     verdict, captions = _trust(learned, subject, focus)
-    held = learned.held_out
+    held_out = learned.held_out
     extra: dict[str, Any] = {
         "translator": learned.model,
         "lens": learned.kind,
         "unmapped": unmapped,
-        "doubtful": tuple(one for one in learned.maps if held is not None and held.no_better(one)),
-        "held_out": None if held is None else held.to_dict(),
+        "doubtful": tuple(
+            stream for stream in learned.maps if held_out is not None and held_out.no_better(stream)
+        ),
+        "held_out": None if held_out is None else held_out.to_dict(),
     }
     if focus.mode == "layer" and focus.layer + 1 not in learned.maps:
         captions = [f"the lens has no map after layer {focus.layer}: read as the logit lens"]
@@ -438,8 +444,8 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
 
     In the mode `layer` it is that of the layer; otherwise of all layers that have a map.
     """
-    held = learned.held_out
-    if held is None:
+    held_out = learned.held_out
+    if held_out is None:
         return Verdict(
             "partial",
             f"not measured: llmscope fit check {learned.source or 'LENS'} MODEL --prompts FILE",
@@ -460,18 +466,20 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
     here = focus.layer + 1
     one_layer = focus.mode == "layer"
     streams = [here] if one_layer else sorted(learned.maps)
-    lost = {stream: held.no_better(stream) for stream in streams if stream in learned.maps}
+    lost = {stream: held_out.no_better(stream) for stream in streams if stream in learned.maps}
     weak = {stream: what for stream, what in lost.items() if what}
-    said = []
+    lines = []
     if here in learned.maps:
-        said.append(
-            f"{learned.title} after layer {focus.layer}, on {held.tokens} held-out tokens: top-1 "
-            f"as the model's {held.lens.top1[here]:.0%}, logit lens {held.logit.top1[here]:.0%}, "
-            f"{held.named} {held.baseline.top1[here]:.0%}; KL {held.lens.kl[here]:.2f}, "
-            f"{held.logit.kl[here]:.2f}, {held.baseline.kl[here]:.2f} nats"
+        lines.append(
+            f"{learned.title} after layer {focus.layer}, on {held_out.tokens} held-out tokens: "
+            f"top-1 as the model's {held_out.lens.top1[here]:.0%}, "
+            f"logit lens {held_out.logit.top1[here]:.0%}, "
+            f"{held_out.named} {held_out.baseline.top1[here]:.0%}; "
+            f"KL {held_out.lens.kl[here]:.2f}, {held_out.logit.kl[here]:.2f}, "
+            f"{held_out.baseline.kl[here]:.2f} nats"
         )
     if not weak:
-        return VERIFIED, said
+        return VERIFIED, lines
     by_reason: dict[str, list[str]] = {}
     for stream, what in weak.items():
         by_reason.setdefault(what, []).append("embed" if stream == 0 else str(stream - 1))
@@ -479,7 +487,7 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
         f"no better than {what} on held-out text after layer {', '.join(layers)}"
         for what, layers in by_reason.items()
     )
-    return Verdict("partial", reason), said
+    return Verdict("partial", reason), lines
 
 
 def _names(figure: Figure) -> list[str]:
@@ -541,9 +549,9 @@ def _tied_at(
     from llmscope.record.analysis.logit_lens import scores_at
     from llmscope.record.derive.token_stats import rank_range
 
-    given = TRANSLATOR.of(focus)
-    found = None if given is None else lens_for(given, recording.subject)
-    scores = scores_at(recording, layers, position, None if isinstance(found, str) else found)
+    translator = TRANSLATOR.of(focus)
+    learned = None if translator is None else lens_for(translator, recording.subject)
+    scores = scores_at(recording, layers, position, None if isinstance(learned, str) else learned)
     return rank_range(scores, (figure.extra["target_id"],) * len(layers), bound)
 
 

@@ -56,12 +56,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neuron = checked_index("neuron", neuron, count)
     title = f"Neuron {neuron} of layer {focus.layer}"
     if focus.mode == "examples":
-        given = EXAMPLES.of(focus)
+        folder = EXAMPLES.of(focus)
         figure = unit_examples(
             *("neurons", unit.neuron(focus.layer, neuron)),
-            None if given is None else Path(given).expanduser(),
+            None if folder is None else Path(folder).expanduser(),
             model=recording.subject.spec,
-            most=focus.top_k,
+            limit=focus.top_k,
         )
         more = {"mode": focus.mode, "layer": focus.layer, "neuron": neuron}
         return replace(figure, extra={**figure.extra, **more})
@@ -74,7 +74,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     order = np.argsort(-raised, kind="stable")
     up, down = order[: focus.top_k], order[::-1][: focus.top_k]
     label = recording.subject.label
-    promoted, suppressed = ([label(int(token)) for token in some] for some in (up, down))
+    promoted, suppressed = ([label(int(token)) for token in tokens] for tokens in (up, down))
     extra = {
         "mode": focus.mode,
         "layer": focus.layer,

@@ -108,8 +108,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         },
     )
     for unedited in before:
-        said = said_of(logits, unedited, focus, best.ids, figure, "unedited")
-        figure = replace(figure, extra={**figure.extra, **said})
+        beside = said_of(logits, unedited, focus, best.ids, figure, "unedited")
+        figure = replace(figure, extra={**figure.extra, **beside})
     yield figure
 
 
@@ -179,7 +179,7 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     if focus.target is not None:
         aimed = torch.arange(focus.target, focus.target + 1, device=logits.device)
     versus = 0 if focus.versus is None else focus.versus
-    largest, ids, chances, own, pair, target, rank, chance, entropy = yield from on_cpu(
+    largest, ids, chances, near_logits, pair, target, rank, chance, entropy = yield from on_cpu(
         *(largest, ids, probabilities[ids], logits[ids]),
         *(torch.cat([logits[aimed], logits[versus : versus + 1]]), aimed),
         (scaled > scaled[aimed]).sum() + 1,
@@ -191,7 +191,7 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     return _Best(
         ids=ids.numpy(),
         probabilities=chances.numpy(),
-        logits=own.numpy(),
+        logits=near_logits.numpy(),
         kept=np.ones(len(ids), dtype=bool),
         entropy=float(entropy),
         target=int(target),
@@ -206,8 +206,8 @@ def _scaled(logits: Tensor, temperature: float) -> NDArray[np.float64]:
     """Return (logits - max) / temperature; subtracting first avoids infinities. [token]"""
     scores: NDArray[np.float64] = logits.double().cpu().numpy()
     with np.errstate(over="ignore"):  # overflow gives -inf, a probability of 0
-        found: NDArray[np.float64] = (scores - scores.max()) / temperature
-    return found
+        scaled: NDArray[np.float64] = (scores - scores.max()) / temperature
+    return scaled
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -217,19 +217,19 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def said_of(
-    own: Tensor, other: Tensor, focus: Focus, ids: NDArray[np.intp], figure: Figure, name: str
+    ours: Tensor, other: Tensor, focus: Focus, ids: NDArray[np.intp], figure: Figure, name: str
 ) -> dict[str, Any]:
     """Return the predictions of another pass for a figure's candidates, for its `extra`.
 
     Args:
-        own: logits of the figure's pass. [token]
+        ours: logits of the figure's pass. [token]
         other: logits of the other pass. [token]
         focus: gives the temperature.
         ids: of the candidates.
         figure: the figure, which gives the target.
         name: prefix of the keys.
     """
-    now, scaled = (_scaled(logits, TEMPERATURE.of(focus)) for logits in (own, other))
+    now, scaled = (_scaled(logits, TEMPERATURE.of(focus)) for logits in (ours, other))
     target = int(figure.extra["target_id"])
     if not np.isfinite(scaled.max()):  # edits may remove the cause of NaN
         return {
@@ -262,17 +262,17 @@ def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     import torch
 
     # Which of equal scores `topk` returns is not promised, but the least score of them is.
-    least = torch.topk(torch.from_numpy(scores), min(count, len(scores))).values[-1].item()
-    candidates = np.flatnonzero(scores >= least)
+    lowest = torch.topk(torch.from_numpy(scores), min(count, len(scores))).values[-1].item()
+    candidates = np.flatnonzero(scores >= lowest)
     return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 
 
 def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
     """Return which tokens a sampler with the settings of a focus could draw. [token]"""
-    asked = sampler(focus)
-    if not asked.cuts:
+    settings = sampler(focus)
+    if not settings.cuts:
         return np.ones(len(logits), dtype=bool)
-    could: NDArray[np.bool_] = (left(logits, asked) > 0).numpy()
+    could: NDArray[np.bool_] = (left(logits, settings) > 0).numpy()
     return could
 
 

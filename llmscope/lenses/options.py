@@ -97,10 +97,10 @@ class LensOption(Generic[Value]):
         """Return the focus with another value."""
         if self.name in FIELDS:
             return replace(focus, **{self.name: cast(Any, value)})
-        kept = {name: old for name, old in focus.options if name != self.name}
+        values = {name: old for name, old in focus.options if name != self.name}
         if type(value) is not type(self.default) or value != self.default:
-            kept[self.name] = value
-        return replace(focus, options=tuple(sorted(kept.items())))
+            values[self.name] = value
+        return replace(focus, options=tuple(sorted(values.items())))
 
     def checked(self, value: Any, vocabulary: int) -> Value:
         """Return a value in its plain Python type.
@@ -148,19 +148,19 @@ class LensOption(Generic[Value]):
             "word-lists": _array(_array({"type": "integer", "minimum": 0}), 2),
             "function": {"type": "string"},  # its name
         }
-        found = dict(types[self.kind])
+        schema = dict(types[self.kind])
         if self.kind == "integer" and self.least is not None:
-            found["minimum"] = self.least
+            schema["minimum"] = self.least
         if self.above is not None:
-            found["exclusiveMinimum"] = self.above
+            schema["exclusiveMinimum"] = self.above
         if self.default is None:
-            found = {"anyOf": [found, {"type": "null"}]}
-        return found | ({"description": self.help} if self.help else {})
+            schema = {"anyOf": [schema, {"type": "null"}]}
+        return schema | ({"description": self.help} if self.help else {})
 
 
 def _array(items: dict[str, Any], count: int | None = None) -> dict[str, Any]:
-    found = {"type": "array", "items": items}
-    return found if count is None else found | {"minItems": count, "maxItems": count}
+    schema = {"type": "array", "items": items}
+    return schema if count is None else schema | {"minItems": count, "maxItems": count}
 
 
 def _token(name: str, value: Any, vocabulary: int) -> int:
@@ -174,12 +174,12 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
 
 
 def _number(option: LensOption[Any], value: Any, vocabulary: int) -> float:
-    least = -float("inf") if option.above is None else option.above
-    return arguments.real(option.name, value, above=least)
+    lowest = -float("inf") if option.above is None else option.above
+    return arguments.real(option.name, value, above=lowest)
 
 
 def _tokens(name: str, ids: Any, vocabulary: int) -> tuple[int, ...]:
-    return tuple(_token(name, one, vocabulary) for one in arguments.token_ids(name, ids))
+    return tuple(_token(name, item, vocabulary) for item in arguments.token_ids(name, ids))
 
 
 def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -187,7 +187,7 @@ def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tup
         raise WrongTypeError(
             f"{name} must be two lists of token ids, not {arguments.quoted(value)}"
         )
-    first, second = (_tokens(name, one, vocabulary) for one in value)
+    first, second = (_tokens(name, item, vocabulary) for item in value)
     return first, second
 
 

@@ -67,11 +67,11 @@ class MetricTarget:
         """
         import torch
 
-        found = []
+        values = []
         for row in logits.reshape(-1, logits.shape[-1]):
             number = self.function(row)
             number = number if isinstance(number, torch.Tensor) else torch.as_tensor(number)
             if number.numel() != 1 or number.is_complex():
                 raise WrongValueError(f"metric must return one number, not {quoted(number)}")
-            found.append(number.reshape(()))
-        return torch.stack(found).view(logits.shape[:-1])
+            values.append(number.reshape(()))
+        return torch.stack(values).view(logits.shape[:-1])

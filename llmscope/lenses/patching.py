@@ -149,7 +149,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         return
     if paths is None:
         axes, kind = _axes(recording, mode), mode
-        usable = {layer for layer, one in verdicts.items() if one.status != "refused"}
+        usable = {layer for layer, verdict in verdicts.items() if verdict.status != "refused"}
         rows, still = _plan(pair, focus, usable, axes)
     else:
         axes, kind = paths.axes, f"paths into {paths.into}"
@@ -162,14 +162,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         rows=rows,
         shape=still.shape,
     )
-    asked = pair.asked
-    measure = measured(recording, pair.position, asked.value)
-    for table, done in sweep.table(passes, asked.key, measure):
+    score = pair.asked
+    measure = measured(recording, pair.position, score.value)
+    for table, done in sweep.table(passes, score.key, measure):
         values = (table - pair.own) / (pair.others - pair.own)
         values[still] = 0.0
         yield Figure(
             lens="patching",
-            title=f"{title} · {asked}",
+            title=f"{title} · {score}",
             kind="heatmap",
             axes=axes,
             values=values.astype(np.float32),
@@ -203,15 +203,15 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     subject.anatomy.check_tokens(ids)
     labels = tuple(subject.label(token) for token in ids)
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
-    logits = [logits_after(one, position) for one in (recording, other)]
-    asked = MetricTarget.of(focus) or _answers(recording, focus, logits)
-    own, others = (float(asked.value(logit)) for logit in logits)
+    logits = [logits_after(side, position) for side in (recording, other)]
+    score = MetricTarget.of(focus) or _answers(recording, focus, logits)
+    our_value, others = (float(score.value(logit)) for logit in logits)
     largest = max(float(logit.abs().max()) for logit in logits)
-    if isinstance(asked, MetricTarget):  # in units of its own
-        largest = max(abs(own), abs(others))
-    if not abs(others - own) > bound(subject.dtype, SAME, 1.0) * largest:
+    if isinstance(score, MetricTarget):  # in units of its own
+        largest = max(abs(our_value), abs(others))
+    if not abs(others - our_value) > bound(subject.dtype, SAME, 1.0) * largest:
         raise _Unpaired(
-            f"the {asked.phrase} is {own:.4f} here and {others:.4f} after prompt B: "
+            f"the {score.phrase} is {our_value:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"
         )
     # Before the first differing token A and B are equal, unless A is edited or that token is read.
@@ -220,7 +220,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     if recording.changes or subject.looks_ahead:
         first = 0
     rows = span_rows(focus, len(recording))
-    return PatchedPair(recording, other, position, asked, first, rows, own, others)
+    return PatchedPair(recording, other, position, score, first, rows, our_value, others)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
@@ -229,10 +229,10 @@ def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> Lo
     Raises:
         _Unpaired: they are the same.
     """
-    subject, given = recording.subject, (focus.target, focus.versus)
+    subject, tokens = recording.subject, (focus.target, focus.versus)
     target, versus = (
-        int(one.argmax()) if token is None else token
-        for token, one in zip(given, logits, strict=True)
+        int(side_logits.argmax()) if token is None else token
+        for token, side_logits in zip(tokens, logits, strict=True)
     )
     if target == versus:
         raise _Unpaired(
@@ -339,18 +339,18 @@ def _extra(
 ) -> dict[str, Any]:
     mode, prompt, ids = focus.mode, pair.recording.prompt, pair.other.prompt.ids
     labels = tuple(pair.recording.subject.label(token) for token in ids)
-    told = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
+    differing = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
     more = len(pair.differ) - NAMED
-    said = [
+    lines = [
         f"{pair.asked.phrase}: {pair.own:.4f} here, {pair.others:.4f} after prompt B",
-        f"B differs at {', '.join(told)}{f' and {more} more' if more > 0 else ''}",
+        f"B differs at {', '.join(differing)}{f' and {more} more' if more > 0 else ''}",
     ]
     if mode in ("attention", "mlp"):
         places = [f"at {place} ‹{label}›" for place, label in enumerate(prompt.labels)]
-        said.append(strongest(values, axes[0].labels, places))
+        lines.append(strongest(values, axes[0].labels, places))
     if mode == PATHS:
-        said.append(strongest(values, axes[0].labels, axes[1].labels))
-    said.append(sweep_part(focus, prompt.labels))
+        lines.append(strongest(values, axes[0].labels, axes[1].labels))
+    lines.append(sweep_part(focus, prompt.labels))
     return {
         "mode": mode,
         "position": pair.position,
@@ -362,7 +362,7 @@ def _extra(
         "differ": pair.differ,
         "special": prompt.special,
         **layer_kinds(pair.recording),
-        "caption": tuple(filter(None, said)),
+        "caption": tuple(filter(None, lines)),
     }
 
 

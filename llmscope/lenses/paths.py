@@ -171,11 +171,11 @@ class Paths:
             for site in sites
         }
         if any(column < heads for column in columns):
-            ours, theirs = (written(one, "heads", layer) for one in (recording, other))
+            ours, theirs = (written(side, "heads", layer) for side in (recording, other))
             plain = head_write(parts, ours, alter)
         for column in columns:
             if column == heads:
-                after, before = (one.rows("mlp_write", layer) for one in (other, recording))
+                after, before = (side.rows("mlp_write", layer) for side in (other, recording))
                 assert after is not None  # else `_senders` has left the column out
                 assert before is not None
                 yield after.float() - before.float()

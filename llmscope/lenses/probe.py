@@ -66,29 +66,29 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     from llmscope.learned.lenses.direction_file import directions_for
 
-    given = DIRECTION.of(focus)
-    if not given:
+    direction = DIRECTION.of(focus)
+    if not direction:
         reason = (
             f"there is no direction to read with: {option('direction', 'FILE')}, which "
             "llmscope fit direction makes"
         )
         return Figure.lacking("probe", TITLES[focus.mode], "direction", reason)
-    found = directions_for(given, recording.subject)
-    if isinstance(found, str):
-        return Figure.refused("probe", TITLES[focus.mode], found)
+    directions = directions_for(direction, recording.subject)
+    if isinstance(directions, str):
+        return Figure.refused("probe", TITLES[focus.mode], directions)
     extra = {
         "mode": focus.mode,
-        "direction": one_line(str(found)),
-        "method": found.method,
-        "fitted_position": found.position,
-        "model_name": found.model,
-        "best": found.best,
-        "held_out": _held_out(found),
+        "direction": one_line(str(directions)),
+        "method": directions.method,
+        "fitted_position": directions.position,
+        "model_name": directions.model,
+        "best": directions.best,
+        "held_out": _held_out(directions),
     }
     if focus.mode in ("layers", "probability"):
-        return _map(recording, focus, found, extra)
-    layer = found.best if focus.mode == "tokens" else found.nearest(focus.layer)
-    scores, chances = _read(recording, found, layer)
+        return _map(recording, focus, directions, extra)
+    layer = directions.best if focus.mode == "tokens" else directions.nearest(focus.layer)
+    scores, chances = _read(recording, directions, layer)
     return Figure(
         lens="probe",
         title=f"Probe · score after layer {layer}",
@@ -96,13 +96,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         axes=(Axis("position", recording.prompt.labels),),
         values=scores,
         unit=UNIT,
-        verdict=found.verdict(layer, recording.subject),
+        verdict=directions.verdict(layer, recording.subject),
         extra={
             **extra,
             "layer": layer,
             "probability": chances,
             "special": recording.prompt.special,
-            "caption": _caption(found, layer),
+            "caption": _caption(directions, layer),
         },
     )
 
@@ -149,14 +149,14 @@ def _held_out(directions: Directions) -> dict[str, dict[str, float]]:
     """Return what was measured on held-out texts, by layer."""
     return {
         str(layer): {
-            "accuracy": one.figures.held_out.accuracy.value,
-            "auc": one.figures.held_out.auc.value,
-            "shuffled_auc": one.figures.shuffled.auc.mean,
-            "random_auc": one.figures.random.auc.mean,
-            "brier": one.figures.calibration.brier,
-            "ece": one.figures.calibration.ece,
+            "accuracy": probe.figures.held_out.accuracy.value,
+            "auc": probe.figures.held_out.auc.value,
+            "shuffled_auc": probe.figures.shuffled.auc.mean,
+            "random_auc": probe.figures.random.auc.mean,
+            "brier": probe.figures.calibration.brier,
+            "ece": probe.figures.calibration.ece,
         }
-        for layer, one in directions.probes.items()
+        for layer, probe in directions.probes.items()
     }
 
 

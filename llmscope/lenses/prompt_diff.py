@@ -50,31 +50,31 @@ def prompt_difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) 
 
 
 def _difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
-    *_, own = figures(pair.a, focus)
-    title = f"{own.title} · {NAME}"
-    if own.verdict.status == "refused":
-        return replace(own, title=title)
-    places = [axis for axis in own.axes if axis.name in TOKENS]
+    *_, ours = figures(pair.a, focus)
+    title = f"{ours.title} · {NAME}"
+    if ours.verdict.status == "refused":
+        return replace(ours, title=title)
+    places = [axis for axis in ours.axes if axis.name in TOKENS]
     if any(axis.step > 1 for axis in places):
-        return Figure.refused(own.lens, title, "a block of tokens has no counterpart in B")
-    asked = _asked(chosen, pair, focus, own, places)
-    if own.lens == "next-token":
-        return _candidates(pair, own, focus, title)
+        return Figure.refused(ours.lens, title, "a block of tokens has no counterpart in B")
+    their_focus = _asked(chosen, pair, focus, ours, places)
+    if ours.lens == "next-token":
+        return _candidates(pair, ours, focus, title)
     if pair.identical:
-        theirs = own
+        theirs = ours
     else:
-        *_, theirs = figures(pair.b, asked)
-    verdict = own.verdict.worst(theirs.verdict)
+        *_, theirs = figures(pair.b, their_focus)
+    verdict = ours.verdict.worst(theirs.verdict)
     if verdict.status == "refused":
-        return Figure.refused(own.lens, title, verdict.reason, verdict.discrepancy)
-    there = aligned(own.axes, theirs, dict(pair.aligned))
+        return Figure.refused(ours.lens, title, verdict.reason, verdict.discrepancy)
+    there = aligned(ours.axes, theirs, dict(pair.aligned))
     if there is None:
-        return Figure.refused(own.lens, title, "A and B do not have the same axes here")
-    values = (own.values - there).astype(np.float32)
-    values[_alike(chosen, pair, focus, own.axes) & np.isfinite(own.values)] = 0.0
-    said = in_lines(*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
-    extra = {**own.extra, "change": True, "caption": said}
-    return replace(own, title=title, values=values, verdict=verdict, extra=extra)
+        return Figure.refused(ours.lens, title, "A and B do not have the same axes here")
+    values = (ours.values - there).astype(np.float32)
+    values[_alike(chosen, pair, focus, ours.axes) & np.isfinite(ours.values)] = 0.0
+    caption = in_lines(*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
+    extra = {**ours.extra, "change": True, "caption": caption}
+    return replace(ours, title=title, values=values, verdict=verdict, extra=extra)
 
 
 def model_difference(
@@ -109,18 +109,18 @@ def _asked(chosen: Lens, pair: Pair, focus: Focus, figure: Figure, places: list[
     """
     from llmscope.record.compare.pair import Unpaired
 
-    asked, there = same_question(figure, focus), pair.there(focus.position)
+    their_focus, there = same_question(figure, focus), pair.there(focus.position)
     if there is None and "position" in chosen.uses and not (places and chosen.history):
         pair.counterpart(focus.position)  # raises, as B does not have the token
     # If tokens are an axis, the focus position only decides which items are listed.
-    asked = replace(asked, position=0 if there is None else there)
+    their_focus = replace(their_focus, position=0 if there is None else there)
     if places and "span" in chosen.uses and focus.span is not None:
         inside = range(places[0].start, places[0].stop)
-        held = [b for a, b in pair.aligned if a in inside]
-        if not held:
+        rows_of_b = [b for a, b in pair.aligned if a in inside]
+        if not rows_of_b:
             raise Unpaired("prompt B has none of the tokens that are in sight")
-        asked = replace(asked, span=(held[0], held[-1] + 1))
-    return asked
+        their_focus = replace(their_focus, span=(rows_of_b[0], rows_of_b[-1] + 1))
+    return their_focus
 
 
 def _alike(
@@ -150,6 +150,10 @@ def _candidates(pair: Pair, figure: Figure, focus: Focus, title: str) -> Figure:
     ours, theirs = shared_logits(logits[0], logits[0 if alike else 1])
     extra = said_of(ours, theirs, focus, figure.extra["ids"], figure, name)
     values = (figure.values - extra[name]).astype(np.float32)
-    held = {"change": True, "probability": figure.values, "caption": in_lines(*unseen(pair, at))}
-    extra = {**figure.extra, **extra, **held}
+    extra_of_change = {
+        "change": True,
+        "probability": figure.values,
+        "caption": in_lines(*unseen(pair, at)),
+    }
+    extra = {**figure.extra, **extra, **extra_of_change}
     return replace(figure, title=title, values=values, extra=extra)

@@ -68,27 +68,28 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 def _outliers(recording: Recording, focus: Focus) -> Figure:
     from llmscope.record.analysis.residual_outliers import outliers
 
-    found = outliers(recording, focus.position, focus.top_k)
+    largest = outliers(recording, focus.position, focus.top_k)
     layers = layer_axis(recording, embedding=True)
-    row, column = np.unravel_index(np.nanargmax(found.ratios), found.ratios.shape)
-    said = (
-        f"dimension {found.dimensions[column]} at layer {layers.labels[row]}: "
-        f"{found.values[row, column]:.4g}, {found.ratios[row, column]:.4g} × the median magnitude"
+    row, column = np.unravel_index(np.nanargmax(largest.ratios), largest.ratios.shape)
+    line = (
+        f"dimension {largest.dimensions[column]} at layer {layers.labels[row]}: "
+        f"{largest.values[row, column]:.4g}, "
+        f"{largest.ratios[row, column]:.4g} × the median magnitude"
     )
     token = recording.prompt.labels[focus.position]
     return Figure(
         lens="residual",
         title=f"Residual stream · outlier dimensions at ‹{token}›",
         kind="heatmap",
-        axes=(layers, Axis("dimension", tuple(map(str, found.dimensions)))),
-        values=found.ratios,
+        axes=(layers, Axis("dimension", tuple(map(str, largest.dimensions)))),
+        values=largest.ratios,
         unit="× median",
         extra={
             "mode": focus.mode,
             "position": focus.position,
-            "dimensions": found.dimensions,
-            "stream": found.values,
-            "caption": (said,),
+            "dimensions": largest.dimensions,
+            "stream": largest.values,
+            "caption": (line,),
             **layer_kinds(recording),
         },
     )

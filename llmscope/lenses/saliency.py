@@ -77,32 +77,32 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         more = extra | more
         return Figure("saliency", title, "bars", axes, values, unit, verdict, more)
 
-    asked = (recording, focus.position, score, run)
+    arguments = (recording, focus.position, score, run)
     try:
         if focus.mode == "gradient":
-            found = gradient_times_input(*asked)
+            saliency = gradient_times_input(*arguments)
         else:
-            for done, result in integrated_gradients(*asked):
+            for done, result in integrated_gradients(*arguments):
                 if result is None:
                     nothing = np.full(focus.position + 1, np.nan, np.float32)
                     yield figure(nothing, VERIFIED, **progress(done, STEPS))
                 else:
-                    found = result
+                    saliency = result
     except NoGradient as finding:
         yield Figure.refused("saliency", title, str(finding))
         return
-    total = float(found.values.cpu().double().sum())
-    said, complete, verdict = _completeness(found, total, "log p" if metric is None else scored)
+    total = float(saliency.values.cpu().double().sum())
+    line, complete, verdict = _completeness(saliency, total, "log p" if metric is None else scored)
     if verdict.status == "refused":
         yield Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)
         return
     yield figure(
-        found.values.float().cpu().numpy(),
+        saliency.values.float().cpu().numpy(),
         verdict,
-        **{"log_probability" if metric is None else "value": found.score},
+        **{"log_probability" if metric is None else "value": saliency.score},
         sum=total,
         **complete,
-        caption=(said,),
+        caption=(line,),
     )
 
 
@@ -112,17 +112,17 @@ def _completeness(
     """Return the caption, additional entries of `extra`, and the verdict."""
     from llmscope.record.analysis.saliency import STEPS
 
-    own, unit = saliency.score, " nats" if name == "log p" else ""
+    score, unit = saliency.score, " nats" if name == "log p" else ""
     if saliency.baseline is None:
         return (
-            f"{name} {own:.4f}{unit} · sum {total:.4f}, of slopes: it need not equal {name}",
+            f"{name} {score:.4f}{unit} · sum {total:.4f}, of slopes: it need not equal {name}",
             {},
             VERIFIED,
         )
-    expected = own - saliency.baseline
+    expected = score - saliency.baseline
     error = total - expected
-    said = (
-        f"sum {total:.4f} of {expected:.4f}{unit}: {name} {own:.4f}, {saliency.baseline:.4f} "
+    line = (
+        f"sum {total:.4f} of {expected:.4f}{unit}: {name} {score:.4f}, {saliency.baseline:.4f} "
         f"without tokens · completeness error {error:.2g}"
     )
     share = abs(error) / abs(expected) if expected else abs(error)
@@ -134,7 +134,7 @@ def _completeness(
         )
         verdict = Verdict("partial" if share <= WRONG else "refused", reason, share)
     complete = {"baseline": saliency.baseline, "steps": STEPS, "completeness_error": error}
-    return said, complete, verdict
+    return line, complete, verdict
 
 
 LENS = Lens(

@@ -16,29 +16,31 @@ ALL = "all"
 """The value of `layer` that stands for every layer."""
 
 
-def layers_of(given: object, count: int) -> Sequence[int] | None:
+def layers_of(layers: object, count: int) -> Sequence[int] | None:
     """Return the layers that `all`, a slice or a range names; None for anything else.
 
     Args:
-        given: what the caller gave as the layer.
+        layers: what the caller gave as the layer.
         count: the number of the model's layers.
 
     Raises:
         ValueError: no layer is in it, one does not exist, or a word is not `all`.
     """
-    if isinstance(given, str):
-        if given != ALL:
-            raise WrongValueError(f'layer must be a number, a slice or "{ALL}", not {given!r}')
+    if isinstance(layers, str):
+        if layers != ALL:
+            raise WrongValueError(f'layer must be a number, a slice or "{ALL}", not {layers!r}')
         return range(count)
-    if not isinstance(given, slice | range):
+    if not isinstance(layers, slice | range):
         return None
-    if isinstance(given, slice):
-        found: Sequence[int] = range(count)[given]
+    if isinstance(layers, slice):
+        indices: Sequence[int] = range(count)[layers]
     else:
-        found = [checked_index("layer", layer, count) for layer in given[: count + 1]]
-    if not found:
-        raise WrongValueError(f"layer {given} holds no layer: there are {count} (0 to {count - 1})")
-    return found
+        indices = [checked_index("layer", layer, count) for layer in layers[: count + 1]]
+    if not indices:
+        raise WrongValueError(
+            f"layer {layers} holds no layer: there are {count} (0 to {count - 1})"
+        )
+    return indices
 
 
 def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
@@ -54,24 +56,26 @@ def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
     Raises:
         ValueError: the axes differ from layer to layer.
     """
-    shown = [figure for figure in figures if figure.verdict.status != "refused"]
-    if not shown:
+    computed = [figure for figure in figures if figure.verdict.status != "refused"]
+    if not computed:
         return figures[0]
-    first = shown[0]
-    if any(figure.axes != first.axes for figure in shown):
+    first = computed[0]
+    if any(figure.axes != first.axes for figure in computed):
         raise WrongValueError(f"{first.lens} has other axes in each layer: look at one at a time")
     missing = np.full(first.values.shape, np.nan, dtype=np.float32)
-    values = [missing if one.verdict.status == "refused" else one.values for one in figures]
-    verdict = reduce(Verdict.worst, (one.verdict for one in shown))
+    values = [
+        missing if figure.verdict.status == "refused" else figure.values for figure in figures
+    ]
+    verdict = reduce(Verdict.worst, (figure.verdict for figure in computed))
     for figure, layer in zip(figures, layers, strict=True):
         if figure.verdict.status == "refused":
-            said = f"layer {layer}: {figure.verdict.reason}"
-            verdict = verdict.worst(Verdict("partial", said, figure.verdict.discrepancy))
+            reason = f"layer {layer}: {figure.verdict.reason}"
+            verdict = verdict.worst(Verdict("partial", reason, figure.verdict.discrepancy))
             break
     same = {
         key: value
         for key, value in first.extra.items()
-        if all(key in one.extra and _equal(one.extra[key], value) for one in shown)
+        if all(key in figure.extra and _equal(figure.extra[key], value) for figure in computed)
     }
     several = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
     return replace(
@@ -85,7 +89,7 @@ def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
     )
 
 
-def _equal(one: object, other: object) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.array_equal(np.asarray(one), np.asarray(other))
-    return bool(one == other)
+def _equal(first: object, other: object) -> bool:
+    if isinstance(first, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(np.asarray(first), np.asarray(other))
+    return bool(first == other)

@@ -30,7 +30,7 @@ BESIDE = "examples"
 
 
 def unit_examples(
-    lens: str, unit: Unit, folder: Path | None, *, model: str, most: int, digest: str = ""
+    lens: str, unit: Unit, folder: Path | None, *, model: str, limit: int, digest: str = ""
 ) -> Figure:
     """Return the examples of a unit as a figure, or a refused one that says what is missing.
 
@@ -39,7 +39,7 @@ def unit_examples(
         unit: the unit.
         folder: the folder of the examples; None: none was given.
         model: the model's spec.
-        most: the most examples of each kind.
+        limit: the most examples of each kind.
         digest: of the weights of the dictionary at hand; empty: not known.
 
     Raises:
@@ -51,14 +51,14 @@ def unit_examples(
     if folder is None or index is None:
         where = "" if folder is None else f" in {one_line(str(folder))}"
         return Figure.refused(lens, title, f"there are no examples{where}: {command} makes them")
-    found = read_examples(folder, unit) if unit in index else None
-    if found is None:
+    examples = read_examples(folder, unit) if unit in index else None
+    if examples is None:
         return Figure.refused(lens, title, f"the examples hold no {unit}: {command}")
-    figure = examples_figure(found, lens=lens, limit=most, corpus=index.corpus)
+    figure = examples_figure(examples, lens=lens, limit=limit, corpus=index.corpus)
     reasons = []
     if index.model != model:
         reasons.append(f"collected with {one_line(index.model)}")
-    group = next(one for one in index.groups if unit in one)
+    group = next(group for group in index.groups if unit in group)
     if digest and group.digest and group.digest != digest:
         reasons.append("collected with other weights of the dictionary")
     if not reasons:

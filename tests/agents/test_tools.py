@@ -11,7 +11,7 @@ import pytest
 from llmscope.agents.answer import LIMIT, clipped, fitted
 from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
+from llmscope.agents.session import AgentCall, AgentSession, LoadOptions
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import ARGUMENTS, TOOL, ScopeError, option
 from llmscope.lenses import lens, names
@@ -29,7 +29,7 @@ def session(tmp_path_factory):
 
 
 def answer(session, tool, call=None, **given):
-    text = run(session, tool, given, call or ToolCall())
+    text = run(session, tool, given, call or AgentCall())
     assert len(text.encode()) <= LIMIT
     return text
 
@@ -167,7 +167,7 @@ def test_the_second_model_stays_for_the_lenses(session):
     assert re.search(r"^KL\(A ‖ B\) [\d.e-]+ nats", told, re.M)
     told = answer(session, "look", lens="model-diff", mode="next", prompt="what do you sell ?")
     assert "verdict: verified" in told
-    session.scope(ToolCall()).compare(None)
+    session.scope(AgentCall()).compare(None)
 
 
 def test_a_call_that_is_given_up_ends_between_layers(session):
@@ -183,7 +183,7 @@ def test_a_call_that_is_given_up_ends_between_layers(session):
         answer(
             session,
             "look",
-            ToolCall(cancelled),
+            AgentCall(cancelled),
             lens="next-token",
             prompt="a cow and a hen and a dog",
         )
@@ -191,7 +191,7 @@ def test_a_call_that_is_given_up_ends_between_layers(session):
 
 
 def test_chat_puts_the_prompt_into_the_template(session, monkeypatch):
-    scope = session.scope(ToolCall())
+    scope = session.scope(AgentCall())
     template = "{% for one in messages %}question: {{ one.content }} {% endfor %}answer:"
     monkeypatch.setattr(scope.tokenizer, "chat_template", template)
     told = answer(session, "look", lens="next-token", prompt="where does Anna live?", chat=True)
@@ -264,7 +264,7 @@ def test_hints_name_the_arguments_of_tools(session):
             assert all(named[0] in {one.name for one in TOOLS[tool].parameters} for tool in tools)
     _answer = pytest.importorskip("llmscope.agents.server")._answer
     alone = {"prompt": "cat -> kitten", "lens": "model-diff"}
-    text, failed = _answer(session, "look", alone, ToolCall())
+    text, failed = _answer(session, "look", alone, AgentCall())
     assert not failed
     assert "compare with versus_model=OTHER, or llmscope snapshot --versus-dtype" in text
     assert option("versus-model").startswith("scope.compare")  # for Python again

@@ -472,11 +472,11 @@ class _Server:
 
 
 def _answer_agent(session: Any) -> None:
-    from llmscope.agents.session import ToolCall
+    from llmscope.agents.session import AgentCall
     from llmscope.agents.tools import run as use
 
     print(
-        use(session, "look", {"prompt": "CAB", "lens": "tokens"}, ToolCall()), session.folder.path
+        use(session, "look", {"prompt": "CAB", "lens": "tokens"}, AgentCall()), session.folder.path
     )
 
 

@@ -169,13 +169,13 @@ def _tool(out: str, name: str, arguments: str) -> Any:
 
     from llmscope.agents.files import OutputFolder
     from llmscope.agents.server import _answer
-    from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession, LoadOptions
 
     session = _SESSIONS.pop() if _SESSIONS else AgentSession(LoadOptions("builtin:sort"), None)  # type: ignore[arg-type]
     session.folder, session.edits, session.versus_prompt = OutputFolder(Path(out)), (), None
-    text, failed = _answer(session, "look", {"lens": "next-token", "prompt": "CAB"}, ToolCall())
+    text, failed = _answer(session, "look", {"lens": "next-token", "prompt": "CAB"}, AgentCall())
     assert not failed, text
-    text, failed = _answer(session, name, json.loads(arguments), ToolCall())
+    text, failed = _answer(session, name, json.loads(arguments), AgentCall())
     if failed:
         sys.stderr.write(f"error: {text[:900]}\n")  # its length is bounded by `clipped`
     if name == "open":  # perhaps another model

@@ -19,7 +19,7 @@ from llmscope.lenses import suggested
 from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
 
 TOOLS = {
     tool.name: tool for tool in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
@@ -28,7 +28,7 @@ TOOLS = {
 
 
 def run(
-    session: AgentSession, name: str, arguments: Mapping[str, Any] | None, call: ToolCall
+    session: AgentSession, name: str, arguments: Mapping[str, Any] | None, call: AgentCall
 ) -> str:
     """Return the answer of a tool, of at most `llmscope.agents.answer.LIMIT` bytes.
 

@@ -12,7 +12,7 @@ from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.record.capture.recording import Recording
     from llmscope.scope.scope import Scope
 
@@ -21,7 +21,7 @@ BASE = "base"
 """The name that stands for the model without an adapter."""
 
 
-def compare(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def compare(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Return how the next token differs between A, the prompt as it is, and B."""
     named = [way for way in WAYS if way in arguments]
     if len(named) > 1:
@@ -64,7 +64,7 @@ def compare(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall)
 
 
 def _with_adapter(
-    session: AgentSession, scope: Scope, text: str, adapter: str, call: ToolCall
+    session: AgentSession, scope: Scope, text: str, adapter: str, call: AgentCall
 ) -> Recording:
     """Return the recording of a prompt with another adapter, and put the one in use back."""
     before = scope.adapter
@@ -75,7 +75,7 @@ def _with_adapter(
         scope.use(before)
 
 
-def _second(session: AgentSession, scope: Scope, model: str, call: ToolCall) -> Scope:
+def _second(session: AgentSession, scope: Scope, model: str, call: AgentCall) -> Scope:
     """Return the second model; it stays loaded until another one is asked for.
 
     Raises:

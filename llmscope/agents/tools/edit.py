@@ -19,12 +19,12 @@ from llmscope.agents.tools.shared import (
 )
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
 
 CLEARED = "no edits are in force"
 
 
-def edit(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def edit(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Set the edits in force, and return what they make of the next token.
 
     If they cannot be made on the prompt, those before stay in force.

@@ -13,7 +13,7 @@ from llmscope.lenses import lens, names, suggested
 from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.lenses import Lens
 
 TOPICS = ("lenses", "edits", "verdicts")
@@ -23,7 +23,7 @@ WIDTH = 110
 """Characters of a line of help."""
 
 
-def explain(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def explain(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Return one part of the help of a topic; the last line tells of the next part."""
     parts = _parts(_lines(arguments["topic"]))
     number = arguments.get("part", 1)

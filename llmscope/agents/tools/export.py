@@ -11,7 +11,7 @@ from llmscope.agents.parameters import Parameter, Tool
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.export import FilePair
 
 LARGEST = 400
@@ -62,7 +62,7 @@ def content_of(
     )
 
 
-def export(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def export(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Write the figure that was looked at last, and return where."""
     from llmscope.export import format_of
 

@@ -12,7 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.sampler import Sampler
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
 
 MOST = 2000
 """Maximum number of tokens of one call."""
@@ -21,7 +21,7 @@ SHOWN = 700
 """Maximum characters of the generated text in an answer."""
 
 
-def generate(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def generate(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Return the text that the model generates after a prompt, with the edits in force."""
     from llmscope.engine.events import Request, Sample, Written
     from llmscope.engine.sampling import sampled

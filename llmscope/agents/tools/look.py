@@ -21,7 +21,7 @@ from llmscope.agents.tools.shared import (
 )
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.figure import Focus
 
 ORDERS = ("auto", "largest", "place")
@@ -31,7 +31,7 @@ REMARK = 220
 """Maximum characters of a remark below a figure."""
 
 
-def look(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def look(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Return the table of a lens's figure, with its verdict and what it establishes."""
     from llmscope.lenses import lens
 

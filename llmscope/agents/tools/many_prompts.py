@@ -22,7 +22,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.jobs.snapshots import BatchOutput, PromptJob, PromptSource, Summary
     from llmscope.record.capture.recording import Prompt
     from llmscope.report.means import Breakdown, Distribution
@@ -40,7 +40,7 @@ TOGETHER = 16
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
 
 
-def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Apply a lens to each prompt, write its tables, and return the means of their columns."""
     from llmscope.figure.tables.arrow import needed
     from llmscope.jobs.snapshots import PromptJob, PromptSource
@@ -164,7 +164,7 @@ def _run(
     source: PromptSource,
     job: PromptJob,
     path: Path,
-    call: ToolCall,
+    call: AgentCall,
     failures: list[str],
 ) -> Summary:
     from llmscope.corpus.records.inputs import InputColumns

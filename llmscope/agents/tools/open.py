@@ -11,14 +11,14 @@ from llmscope.agents.tools.compare import BASE
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import AgentSession, ToolCall
+    from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.scope.scope import Scope
 
 LOADS = ("adapters", "dtype", "device")
 """Arguments that only a model which is loaded now can have."""
 
 
-def open_model(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
+def open_model(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -> str:
     """Load a model if one is named, switch its adapter if one is named, and tell about it."""
     model = arguments.get("model")
     if model is None and any(name in arguments for name in LOADS):

@@ -93,11 +93,11 @@ def bake(
 
 
 def _check_folder(folder: Path, force: bool) -> None:
-    shown = display_text(str(folder))
+    folder_text = display_text(str(folder))
     if folder.exists() and not folder.is_dir():
-        raise ScopeError(f"{shown} is a file", "--out with a folder's name")
+        raise ScopeError(f"{folder_text} is a file", "--out with a folder's name")
     if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise ScopeError(f"{shown} is not empty", "--force to replace the adapter in it")
+        raise ScopeError(f"{folder_text} is not empty", "--force to replace the adapter in it")
 
 
 def _taught(
@@ -129,14 +129,14 @@ def _taught(
                 "a continuation that begins with a blank",
             )
         return whole[len(ids) :]
-    said = ids
+    ids_so_far = ids
     for _ in range(generate or 0):
-        logits = scope.record(said).logits
+        logits = scope.record(ids_so_far).logits
         assert logits is not None
-        said = (*said, int(logits.argmax()))
-        if said[-1] == getattr(scope.tokenizer, "eos_token_id", None):
+        ids_so_far = (*ids_so_far, int(logits.argmax()))
+        if ids_so_far[-1] == getattr(scope.tokenizer, "eos_token_id", None):
             break
-    return said[len(ids) :]
+    return ids_so_far[len(ids) :]
 
 
 def _record(folder: Path, query: Query, baked: ExportedLora) -> dict[str, Any]:
@@ -160,12 +160,12 @@ def _record(folder: Path, query: Query, baked: ExportedLora) -> dict[str, Any]:
 
 def _told(folder: Path, prompt: str, query: Query, baked: ExportedLora) -> str:
     places = len(baked.kl)
-    asked = len(query.ids) - query.kept - (places - 1)
+    query_tokens = len(query.ids) - query.kept - (places - 1)
     first, alone = baked.kl[0], baked.kl_alone[0]
     lines = [
         f"wrote {display_text(str(folder))}: LoRA of rank {baked.rank} on {baked.matrices} "
         f"matrices, {baked.bytes / 1e6:.1f} MB",
-        f"it stands for {query.context} tokens of context, before {asked} of the query"
+        f"it stands for {query.context} tokens of context, before {query_tokens} of the query"
         + (f" and {places - 1} of what follows" if places > 1 else ""),
         "loaded again by peft and run without the context, against the prompted run:",
         f"  KL at the next token {first:.1e} nats; without the adapter {alone:.2f}",

@@ -192,7 +192,7 @@ def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str
 
 def _on_ray(
     batch: Batch,
-    asked: Workers,
+    wanted: Workers,
     load: Loader,
     request: BatchRequest,
     folder_of: Callable[[BatchPlan], BatchOutput],
@@ -201,7 +201,7 @@ def _on_ray(
     from llmscope.jobs.workers.cluster import cluster
     from llmscope.models.loading.device import default_threads
 
-    with cluster(asked, default_threads()) as workers:
+    with cluster(wanted, default_threads()) as workers:
         from llmscope.jobs.workers.engine import Job, first_plan, run
 
         job = Job(load, request, workers.cpus or 1)

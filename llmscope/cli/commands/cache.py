@@ -79,19 +79,19 @@ def list_cache(
         from llmscope.cache.hub import folder_bytes
 
         at = _folders()
-        found = entries(at.cache, at.state)
+        cache_entries = entries(at.cache, at.state)
         hub = folder_bytes(at.hub)
         if as_json:
             _put_json(
                 {
                     **_head(at),
                     "hub": {"path": str(at.hub), "bytes": hub},
-                    "entries": [_record(one) for one in found],
+                    "entries": [_record(entry) for entry in cache_entries],
                 }
             )
             return
-        put(_table(found))
-        total = sum(one.bytes for one in found)
+        put(_table(cache_entries))
+        total = sum(entry.bytes for entry in cache_entries)
         _say(f"in all: {_size(total)}; `llmscope cache prune` tells what is of no use any more")
         _say(f"the cache: {at.cache}")
         _say(f"the state: {at.state}")
@@ -141,22 +141,22 @@ def prune(
         failed: list[tuple[CacheEntry, str]] = []
         if yes:
             with pruning(at.cache):
-                taken, busy = chosen(entries(at.cache, at.state), choice)
-                for entry in taken:
+                removable, busy = chosen(entries(at.cache, at.state), choice)
+                for entry in removable:
                     if reason := remove(entry, (at.cache, at.state)):
                         failed.append((entry, reason))
         else:
-            taken, busy = chosen(entries(at.cache, at.state), choice)
+            removable, busy = chosen(entries(at.cache, at.state), choice)
         left = [entry for entry, _ in failed]
-        gone = [one for one in taken if one not in left]
+        gone = [entry for entry in removable if entry not in left]
         if as_json:
             _put_json(
                 {
                     **_head(at),
                     "dry": not yes,
-                    "removed": [_record(one) for one in gone],
-                    "in_use": [_record(one) for one in busy],
-                    "failed": [_record(one) | {"reason": reason} for one, reason in failed],
+                    "removed": [_record(entry) for entry in gone],
+                    "in_use": [_record(entry) for entry in busy],
+                    "failed": [_record(entry) | {"reason": reason} for entry, reason in failed],
                 }
             )
         else:
@@ -173,15 +173,15 @@ def prune(
 def _tell(gone: list[CacheEntry], busy: list[CacheEntry], yes: bool) -> None:
     if gone:
         put(_table(gone))
-    total = _size(sum(one.bytes for one in gone))
+    total = _size(sum(entry.bytes for entry in gone))
     if not gone:
         _say("nothing to remove")
     elif yes:
         _say(f"removed {total}")
     else:
         _say(f"{total} would be removed: the same with --yes removes it")
-    for one in busy:
-        _say(f"left alone: {one.name}: {one.busy}")
+    for entry_in_use in busy:
+        _say(f"left alone: {entry_in_use.name}: {entry_in_use.busy}")
 
 
 def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> PruneChoice:
@@ -195,9 +195,9 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> P
 
     known = [kind for kind in KINDS if kind not in KEPT]
     listed = ", ".join((*known, "all"))
-    for one in kinds or ():
-        wrong = f"no kind {display_text(one)!r}; there are {listed}"
-        usage(one in (*known, "all"), wrong, "--kind")
+    for chosen_kind in kinds or ():
+        wrong = f"no kind {display_text(chosen_kind)!r}; there are {listed}"
+        usage(chosen_kind in (*known, "all"), wrong, "--kind")
     age = None if older is None else _AGE.fullmatch(older.strip())
     usage(older is None or age is not None, "an age such as 12h, 30d or 8w", "--older-than")
     size = None if larger is None else _SIZE.fullmatch(larger.strip())
@@ -242,14 +242,16 @@ def _record(entry: CacheEntry) -> dict[str, Any]:
     }
 
 
-def _table(found: Iterable[CacheEntry]) -> str:
+def _table(cache_entries: Iterable[CacheEntry]) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("kind", "name", "MB", "last use", "")]
-    for one in found:
-        day = time.strftime("%Y-%m-%d", time.localtime(one.used)) if one.used else ""
-        said = "; ".join(filter(None, (one.useless, one.busy, one.note)))
-        rows.append((one.kind, one_line(one.name), f"{one.bytes / _MEGABYTE:.1f}", day, said))
+    for entry in cache_entries:
+        day = time.strftime("%Y-%m-%d", time.localtime(entry.used)) if entry.used else ""
+        remark = "; ".join(filter(None, (entry.useless, entry.busy, entry.note)))
+        rows.append(
+            (entry.kind, one_line(entry.name), f"{entry.bytes / _MEGABYTE:.1f}", day, remark)
+        )
     return table(rows, right=frozenset({2}))
 
 

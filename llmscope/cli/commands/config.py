@@ -30,7 +30,7 @@ def config(
         as_json = wants_json(json, format)
         from llmscope.config import config_path, settings
 
-        found, path = settings(), config_path()
+        found_settings, path = settings(), config_path()
         if as_json:
             from llmscope.export import json_text
 
@@ -41,29 +41,37 @@ def config(
                         "path": str(path),
                         "exists": path.is_file(),
                         "settings": {
-                            one.setting.name: {
-                                "value": one.value,
-                                "origin": one.origin,
-                                "variable": one.setting.variable,
+                            found_setting.setting.name: {
+                                "value": found_setting.value,
+                                "origin": found_setting.origin,
+                                "variable": found_setting.setting.variable,
                             }
-                            for one in found
+                            for found_setting in found_settings
                         },
                     }
                 )
             )
             return
-        put(_listed(found))
+        put(_listed(found_settings))
         from llmscope.support.text import display_text
 
         state = "" if path.is_file() else " (not there)"
         tell_plainly(f"file: {display_text(str(path))}{state}")
 
 
-def _listed(found: Sequence[FoundSetting]) -> str:
+def _listed(found_settings: Sequence[FoundSetting]) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("setting", "value", "from", "")]
-    rows += [(one.setting.name, _shown(one), one.origin, one.setting.about) for one in found]
+    rows += [
+        (
+            found_setting.setting.name,
+            _shown(found_setting),
+            found_setting.origin,
+            found_setting.setting.about,
+        )
+        for found_setting in found_settings
+    ]
     return table(rows)
 
 

@@ -79,11 +79,11 @@ def diff(
         ids = read_layer_ids(layers)
         picture = None if out is None else _picture(out, force)
         usage(theme is None or picture is not None, "it is of the picture: --out", "--theme")
-        found, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
+        difference, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
         if picture is not None:
             picture.put(_drawn(figures, tokens, picture, theme))
-        put(_json(found, a, b, tolerance) if as_json else _listed(found, tolerance))
-        if not found.same:
+        put(_json(difference, a, b, tolerance) if as_json else _listed(difference, tolerance))
+        if not difference.same:
             raise typer.Exit(FAILED)
 
 
@@ -111,7 +111,7 @@ def _compared(
     from llmscope.export.read import read
     from llmscope.models.hidden_states import is_hidden_states, read_hidden_states
 
-    hidden = [is_hidden_states(one) for one in (a, b)]
+    hidden = [is_hidden_states(path) for path in (a, b)]
     if not any(hidden):
         usage(layers is None, "a file of vLLM's hidden states, A or B", "--layer-ids")
         ours, theirs = read(a), read(b)
@@ -123,15 +123,15 @@ def _compared(
     from llmscope.export.hidden_states_diff import diff_states, diff_with_snapshot
 
     if all(hidden):
-        found, figure = diff_states(
+        difference, figure = diff_states(
             read_hidden_states(a, layers), read_hidden_states(b, layers), tolerance
         )
-        return found, lambda: [figure], None
+        return difference, lambda: [figure], None
     states, snapshot = (b, a) if hidden[1] else (a, b)
-    found, pair = diff_with_snapshot(
+    difference, pair = diff_with_snapshot(
         read_hidden_states(states, layers), read(snapshot), tolerance, swapped=hidden[1]
     )
-    return found, lambda: differences([pair]), None
+    return difference, lambda: differences([pair]), None
 
 
 def _drawn(
@@ -157,7 +157,7 @@ def _drawn(
         ) from error
 
 
-def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
+def _json(difference: Diff, a: str, b: str, tolerance: float) -> str:
     from llmscope.export import json_text
 
     record: dict[str, Any] = {
@@ -165,8 +165,8 @@ def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
         "a": a,
         "b": b,
         "tolerance": tolerance,
-        "same": found.same,
-        "faults": list(found.faults),
+        "same": difference.same,
+        "faults": list(difference.faults),
         "figures": [
             {
                 "lens": figure.lens,
@@ -178,14 +178,14 @@ def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
                 ],
                 "faults": list(figure.faults),
             }
-            for figure in found.figures
+            for figure in difference.figures
         ],
-        "notes": list(found.notes),
+        "notes": list(difference.notes),
     }
     return json_text(record)
 
 
-def _listed(found: Diff, tolerance: float) -> str:
+def _listed(difference: Diff, tolerance: float) -> str:
     from llmscope.cli.output.table import table
     from llmscope.support.text import display_text
 
@@ -193,29 +193,29 @@ def _listed(found: Diff, tolerance: float) -> str:
         return "".join(f"  {display_text(line)}\n" for line in lines)
 
     rows = [("lens", "largest", "where", "")]
-    for one in found.figures:
-        largest = "" if one.largest is None else f"{one.largest:.3g}"
-        where = _where(one) if one.largest else ""
-        rows.append((one.lens, largest, where, "differs" if one.faults else "same"))
+    for figure_diff in difference.figures:
+        largest = "" if figure_diff.largest is None else f"{figure_diff.largest:.3g}"
+        where = _where(figure_diff) if figure_diff.largest else ""
+        rows.append((figure_diff.lens, largest, where, "differs" if figure_diff.faults else "same"))
     first, *lines = table(rows, right=frozenset({1})).splitlines()
     text = f"{first}\n"
-    for line, one in zip(lines, found.figures, strict=True):
-        text += f"{line}\n{inset(one.faults)}"
-    if found.faults:
-        text += f"the prompt\n{inset(found.faults)}"
-    if found.notes:
-        text += f"\ntold differently, which is no difference by itself\n{inset(found.notes)}"
-    if found.same:
+    for line, figure_diff in zip(lines, difference.figures, strict=True):
+        text += f"{line}\n{inset(figure_diff.faults)}"
+    if difference.faults:
+        text += f"the prompt\n{inset(difference.faults)}"
+    if difference.notes:
+        text += f"\ntold differently, which is no difference by itself\n{inset(difference.notes)}"
+    if difference.same:
         return f"{text}\nthe same within {tolerance:g}\n"
-    differ = sum(bool(figure.faults) for figure in found.figures)
-    return f"{text}\n{differ} of {len(found.figures)} figures differ\n"
+    differ = sum(bool(figure.faults) for figure in difference.figures)
+    return f"{text}\n{differ} of {len(difference.figures)} figures differ\n"
 
 
-def _where(one: FigureDiff) -> str:
+def _where(figure: FigureDiff) -> str:
     """Return the place of the largest difference by axis, as in `layer 2, position 4 " cat"`."""
     return ", ".join(
         f"{_cut(axis)} {place}" if label == str(place) else f'{_cut(axis)} {place} "{_cut(label)}"'
-        for axis, place, label in one.where
+        for axis, place, label in figure.where
     )
 
 

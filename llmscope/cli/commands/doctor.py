@@ -44,9 +44,9 @@ def doctor(
         from llmscope.cli.output.hardware_report import memory_report
         from llmscope.cli.output.progress import progress_line
 
-        found = checkup()
+        checks = checkup()
         if not as_json:
-            put(_told(found))
+            put(_told(checks))
         if model is not None:
             load = hardware.loader(model, adapters=tuple(adapter or ()))
             with progress_line() as progress:
@@ -58,14 +58,14 @@ def doctor(
                 scope = load(progress)
             loaded = time.perf_counter() - begun
             seconds = {"seconds": round(loaded, 2)}
-            found["model"] = _examined(scope) | seconds | {"memory": memory}
+            checks["model"] = _examined(scope) | seconds | {"memory": memory}
             if not as_json:
-                put("\n" + _diagnosis(found["model"]))
+                put("\n" + _diagnosis(checks["model"]))
         if as_json:
             from llmscope.export import json_text
             from llmscope.figure import plain
 
-            put(json_text(plain({"schema": 1, **found})))
+            put(json_text(plain({"schema": 1, **checks})))
 
 
 def _memory(load: Loader, progress: Progress | None) -> dict[str, Any]:
@@ -135,26 +135,26 @@ def _sorts(scope: Scope) -> dict[str, list[int]]:
     return sorts
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _told(checks: Mapping[str, Any]) -> str:
     """Return the report as text for the user."""
     from llmscope.cli.output.hardware_report import hardware_report, machine_rows
     from llmscope.support.text import display_text
 
     sections = [
-        _section("versions", found["versions"]),
-        _section("machine", machine_rows(found["machine"])),
-        *hardware_report(found),
-        _section("terminal", found["terminal"]),
+        _section("versions", checks["versions"]),
+        _section("machine", machine_rows(checks["machine"])),
+        *hardware_report(checks),
+        _section("terminal", checks["terminal"]),
     ]
-    sections[-1] += f"  ramp      {_sample(found['terminal'])}\n"
+    sections[-1] += f"  ramp      {_sample(checks['terminal'])}\n"
     places = {
         name: folder["path"] + ("  (cannot be written)" if folder["writable"] is False else "")
-        for name, folder in found["folders"].items()
+        for name, folder in checks["folders"].items()
     }
-    sections += [_section("folders", places), _section("hub", found["hub"])]
+    sections += [_section("folders", places), _section("hub", checks["hub"])]
     lines = [
         f"  {display_text(line)}\n"
-        for entry in found["missing"]
+        for entry in checks["missing"]
         for line in (entry["what"], f"  (try: {entry['try']})")
     ]
     sections.append("missing\n" + ("".join(lines) or "  nothing\n"))

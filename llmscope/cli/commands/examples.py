@@ -262,8 +262,8 @@ def _named(index: Index, folder: Path) -> Iterator[Examples]:
     from llmscope.learned.examples.unit import Unit
 
     for group in index.groups:
-        for one in group.indices or ():
-            unit_examples = read_examples(folder, Unit(group.kind, group.place, one))
+        for index_of_unit in group.indices or ():
+            unit_examples = read_examples(folder, Unit(group.kind, group.place, index_of_unit))
             if unit_examples is not None:
                 yield unit_examples
 
@@ -292,13 +292,15 @@ def _of_unit(examples: Examples, between: str) -> list[str]:
         max((cell_len(getattr(text, name)) for text in every), default=0)
         for name in ("activation", "place", "before")
     ]
-    for part, some in parts.items():
-        if some:
+    for part, part_examples in parts.items():
+        if part_examples:
             lines.append(f"  {part}")
-        for one in some:
-            number, place = one.activation.rjust(widths[0]), one.place.ljust(widths[1])
-            gap = " " * (widths[2] - cell_len(one.before))
-            lines.append(f"  {number}  {place}  {gap}{one.before}‹{one.peak}›{one.after}")
+        for example in part_examples:
+            number, place = example.activation.rjust(widths[0]), example.place.ljust(widths[1])
+            gap = " " * (widths[2] - cell_len(example.before))
+            lines.append(
+                f"  {number}  {place}  {gap}{example.before}‹{example.peak}›{example.after}"
+            )
     return lines
 
 

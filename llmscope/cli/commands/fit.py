@@ -271,7 +271,10 @@ def fit_check(
             finished = MeasuredPrompts(state, checked.digest)
             pace, note = JobProgress(StageLine(progress)), noted(progress)
             pace.going_on(note, finished.prompts)
-            with scope.unchanged(), pace.noted_if_stopped(note, kept=lambda: finished.prompts):
+            with (
+                scope.unchanged(),
+                pace.noted_if_stopped(note, count_kept=lambda: finished.prompts),
+            ):
                 every = corpus(scope, _texts(source), rules)
                 wanted = (prompt for prompt in every if prompt.held_out or not held_out)
                 measured = list(islice(wanted, max_prompts))

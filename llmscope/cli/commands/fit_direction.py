@@ -198,7 +198,7 @@ def fit_direction(
 
             put(json_text(record(directions, written)))
         else:
-            put(report(directions, written, asked=rule is not None))
+            put(report(directions, written, has_rule=rule is not None))
 
 
 def _layers(text: str) -> tuple[int, ...] | None:

@@ -82,9 +82,13 @@ def _listed(lenses: list[Lens]) -> str:
     text = ""
     for lens in lenses:
         modes = f"  (--mode {' | '.join(lens.modes)})" if lens.modes else ""
-        given = "" if lens.package is None else f"  [{lens.package}]"
-        text += f"{lens.name:{width}}  {display_text(lens.question)}{modes}{given}\n"
-    rows = [(one.kind, one.name, str(one.package)) for one in registered() if one.kind != "lens"]
+        package = "" if lens.package is None else f"  [{lens.package}]"
+        text += f"{lens.name:{width}}  {display_text(lens.question)}{modes}{package}\n"
+    rows = [
+        (plugin.kind, plugin.name, str(plugin.package))
+        for plugin in registered()
+        if plugin.kind != "lens"
+    ]
     return text + (f"\nother packages also add\n{table(rows)}" if rows else "")
 
 
@@ -131,8 +135,8 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
             for lens in lenses
         ],
         "plugins": [
-            {"kind": one.kind, "name": one.name, "package": one.package.to_dict()}
-            for one in registered()
+            {"kind": plugin.kind, "name": plugin.name, "package": plugin.package.to_dict()}
+            for plugin in registered()
         ],
     }
 
@@ -177,22 +181,22 @@ def _columns(lens: Lens) -> str:
     modes: dict[tuple[str, str, str, str], list[str]] = {}
     for columns, of in lens.table_groups().items():
         for column in columns:
-            told = (
+            about_text = (
                 f"{column.help}, {column.unit}"
                 if column.unit and column.unit != column.name
                 else column.help
             )
-            modes.setdefault((column.name, column.role, column.type, told), []).extend(of)
+            modes.setdefault((column.name, column.role, column.type, about_text), []).extend(of)
     room = max(len(name) for name, *_ in modes) + 2
     rows = []
     ordered = sorted(modes.items(), key=lambda item: item[0][1] == STATUS)
     for (name, role, kind, about), having in ordered:
         without = [mode for mode in lens.modes if mode not in having]
-        told = about
+        about_text = about
         if without:
             fewer = len(without) < len(having)
-            told += f" ({'not ' if fewer else ''}{', '.join(without if fewer else having)})"
+            about_text += f" ({'not ' if fewer else ''}{', '.join(without if fewer else having)})"
         head = f"{name:{room}}{role:8}{kind:9}"
-        rows.append(textwrap.fill(head + told, WIDTH, subsequent_indent=" " * len(head)))
+        rows.append(textwrap.fill(head + about_text, WIDTH, subsequent_indent=" " * len(head)))
     title = "Its table in a batch (snapshot --prompts FILE --out FOLDER), a row a cell:"
     return "\n".join([title, *rows])

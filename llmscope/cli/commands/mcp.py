@@ -137,6 +137,6 @@ def _folder(out: str | None) -> Path:
         path = Path(os.path.expanduser(out))
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        told = display_text(getattr(error, "strerror", None) or str(error))
-        raise ScopeError(f"cannot make the folder for files: {told}", "another --out") from error
+        reason = display_text(getattr(error, "strerror", None) or str(error))
+        raise ScopeError(f"cannot make the folder for files: {reason}", "another --out") from error
     return path

@@ -29,28 +29,28 @@ def models(
         as_json = wants_json(json, format)
         from llmscope.models.local_models import local_models
 
-        found = local_models()
-        for warning in found.warnings:
+        local = local_models()
+        for warning in local.warnings:
             tell(warning)
         if as_json:
             from llmscope.export import json_text
 
-            put(json_text(_record(found)))
+            put(json_text(_record(local)))
             return
-        put(_listed(found))
-        for name, folder in (("the hub's cache", found.hub_cache), ("llmscope's", found.cache)):
+        put(_listed(local))
+        for name, folder in (("the hub's cache", local.hub_cache), ("llmscope's", local.cache)):
             tell_plainly(f"{name}: {display_text(str(folder))}")
 
 
-def _record(found: LocalModels) -> dict[str, object]:
+def _record(local: LocalModels) -> dict[str, object]:
     from llmscope.plugins import package_of
     from llmscope.version import __version__
 
-    packages = {one.source: package_of("sources", one.source) for one in found.models}
+    packages = {model.source: package_of("sources", model.source) for model in local.models}
     return {
         "schema": 1,
         "llmscope": __version__,
-        "folders": {"hub": str(found.hub_cache), "llmscope": str(found.cache)},
+        "folders": {"hub": str(local.hub_cache), "llmscope": str(local.cache)},
         "models": [
             {
                 "spec": model.spec,
@@ -62,16 +62,16 @@ def _record(found: LocalModels) -> dict[str, object]:
                 "notes": list(model.notes),
                 "package": None if (of := packages[model.source]) is None else of.to_dict(),
             }
-            for model in found.models
+            for model in local.models
         ],
     }
 
 
-def _listed(found: LocalModels) -> str:
+def _listed(local: LocalModels) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("model", "MB", "architecture", "")]
-    for model in found.models:
+    for model in local.models:
         size = f"{(model.bytes + model.converted) / _MEGABYTE:.1f}"
         rows.append((shlex.quote(model.spec), size, model.architecture, "; ".join(_notes(model))))
     return table(rows, right=frozenset({1}))

@@ -75,13 +75,13 @@ def open_model(
     left last. A state that was saved on the screen, FILE.json, opens with all that it holds.
     """
     with reported(debug):
-        given = asked(ctx)
-        said = shared.said(ctx)
+        options = asked(ctx)
+        options_said = shared.said(ctx)
         if is_state(model):
-            given = opened_state(given, model or "", said)
+            options = opened_state(options, model or "", options_said)
         elif not (resume or on_page()):
-            given = unless_named(given, said, model)
-        raise typer.Exit(show(given))
+            options = unless_named(options, options_said, model)
+        raise typer.Exit(show(options))
 
 
 def asked(ctx: typer.Context) -> LaunchOptions:
@@ -93,53 +93,53 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     """
     from llmscope.cli.options.edit_options import check_whatif, read_edits
 
-    given, said = SimpleNamespace(**ctx.params), shared.said(ctx)
-    if given.resume:
-        check_resume(said)
-    check_chat(given.chat, given.system)
+    values, options_said = SimpleNamespace(**ctx.params), shared.said(ctx)
+    if values.resume:
+        check_resume(options_said)
+    check_chat(values.chat, values.system)
     sampler = sampler_from(
         {
-            "temperature": given.temperature,
-            "top_k": given.sample_top_k,
-            "top_p": given.top_p,
-            "min_p": given.min_p,
-            "seed": given.seed,
+            "temperature": values.temperature,
+            "top_k": values.sample_top_k,
+            "top_p": values.top_p,
+            "min_p": values.min_p,
+            "seed": values.seed,
         }
     )
-    tier = shared.tier(given.color)
-    edits = read_edits(given.edit, given.versus_prompt)
-    check_whatif(edits, given.versus_prompt, change=False, lenses=())
-    prompt = given.prompt
-    if given.context_file is not None:
-        prompt = _marked(prompt, given.context_file)
+    tier = shared.tier(values.color)
+    edits = read_edits(values.edit, values.versus_prompt)
+    check_whatif(edits, values.versus_prompt, change=False, lenses=())
+    prompt = values.prompt
+    if values.context_file is not None:
+        prompt = _marked(prompt, values.context_file)
     opening = LaunchOptions(
         gather(VersusModelOptions, ctx.params).onto(
             gather(ModelOptions, ctx.params).loader(
-                given.model,
-                translator=given.translator,
-                features=tuple(given.features or ()),
-                direction=given.direction,
+                values.model,
+                translator=values.translator,
+                features=tuple(values.features or ()),
+                direction=values.direction,
             )
         ),
         prompt=prompt,
-        special_tokens=not given.no_special_tokens,
-        chat=given.chat,
-        system=given.system,
-        theme=given.theme,
+        special_tokens=not values.no_special_tokens,
+        chat=values.chat,
+        system=values.system,
+        theme=values.theme,
         tier=tier,
-        ascii=given.ascii,
-        bandwidth=given.bandwidth,
-        debug=given.debug,
+        ascii=values.ascii,
+        bandwidth=values.bandwidth,
+        debug=values.debug,
         edits=edits,
-        versus_prompt=given.versus_prompt,
+        versus_prompt=values.versus_prompt,
         sampler=sampler,
-        prompts=None if given.prompts is None else _prompts(given),
-        workspace="" if given.prompts is None else "prompts",
+        prompts=None if values.prompts is None else _prompts(values),
+        workspace="" if values.prompts is None else "prompts",
     )
-    return resumed(opening, said) if given.resume else opening
+    return resumed(opening, options_said) if values.resume else opening
 
 
-def _prompts(given: SimpleNamespace) -> PromptFile:
+def _prompts(values: SimpleNamespace) -> PromptFile:
     """Return the file of prompts of `--prompts`, which is read once a model is loaded.
 
     Raises:
@@ -148,21 +148,21 @@ def _prompts(given: SimpleNamespace) -> PromptFile:
     """
     from llmscope.jobs.compare.prompt_file import PromptFile
 
-    versus = given.versus_model or ""
+    versus = values.versus_model or ""
     shared.usage(
         not versus.endswith(".safetensors"),
         "--versus-model has the streams of one text, and no model that could read others",
         "--prompts",
     )
     return PromptFile(
-        given.prompts,
-        chat=given.chat,
-        system=given.system,
-        special_tokens=not given.no_special_tokens,
+        values.prompts,
+        chat=values.chat,
+        system=values.system,
+        special_tokens=not values.no_special_tokens,
     )
 
 
-def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
+def sampler_from(values: dict[str, float | int | None]) -> Sampler | None:
     """Return a sampler with the given options; None if all are None.
 
     A cut (top-k, top-p, min-p) or a seed has no effect without a temperature.
@@ -171,14 +171,14 @@ def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:
         BadParameter: an option would have no effect.
         ScopeError: a number is out of its range.
     """
-    found = {name: value for name, value in given.items() if value is not None}
-    loose = sorted(found.keys() - {"temperature"})
+    settings = {name: value for name, value in values.items() if value is not None}
+    loose = sorted(settings.keys() - {"temperature"})
     shared.usage(
-        not loose or found.get("temperature", 0) > 0,
+        not loose or settings.get("temperature", 0) > 0,
         "needs a --temperature above 0: the likeliest token is left by any cut",
         "--sample-top-k" if loose == ["top_k"] else f"--{(loose or [''])[0].replace('_', '-')}",
     )
-    return Sampler(**found) if found else None  # type: ignore[arg-type]
+    return Sampler(**settings) if settings else None  # type: ignore[arg-type]
 
 
 def _marked(prompt: str, context_file: str) -> str:

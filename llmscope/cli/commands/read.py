@@ -70,44 +70,49 @@ def read(
         if listed or as_json or format is not None or not on_screen:
             on_screen = False
             shared.refuse(ctx, _SCREEN, "only for the screen, and the turns are listed")
-        found, more = transcript.read(file)
+        conversation, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
         from llmscope.corpus.records.transcripts.rendering import rendered
 
         with progress_line() as progress:
             tokens = _tokens(model, loading, progress)
-        made = rendered(found, tokens.chat)
+        rendering = rendered(conversation, tokens.chat)
         others = more and transcript.line is None
-        notes = (*made.notes, *(("the file has other transcripts: --line N",) if others else ()))
+        notes = (
+            *rendering.notes,
+            *(("the file has other transcripts: --line N",) if others else ()),
+        )
         for note in notes:
             tell(note)
         if not on_screen:
             from llmscope.cli.output.turn_table import turn_record, turn_rows, turn_table
 
-            encoded = tokens.encode(made.text, special_tokens=found.plain)
-            rows = turn_rows(found, made, encoded)
+            encoded = tokens.encode(rendering.text, special_tokens=conversation.plain)
+            rows = turn_rows(conversation, rendering, encoded)
             if as_json:
                 from llmscope.export import json_text
 
-                put(json_text(turn_record(found, made, rows, encoded)))
+                put(json_text(turn_record(conversation, rendering, rows, encoded)))
             else:
                 put(turn_table(rows, encoded))
             return
         from llmscope.tui.prompt.editor import too_long
 
-        if reason := too_long(made.text):
-            raise ScopeError(f"{found.where}: {reason}", "--turn N with an earlier turn, or --list")
+        if reason := too_long(rendering.text):
+            raise ScopeError(
+                f"{conversation.where}: {reason}", "--turn N with an earlier turn, or --list"
+            )
         raise typer.Exit(
             show(
                 LaunchOptions(
                     loading.loader(model),
-                    prompt=made.text,
+                    prompt=rendering.text,
                     theme=theme,
                     tier=tier,
                     ascii=ascii,
                     bandwidth=bandwidth,
                     debug=debug,
-                    turns=() if found.plain else made.spans,
+                    turns=() if conversation.plain else rendering.spans,
                     notice="; ".join(notes),
                     workspace="reader",
                 )

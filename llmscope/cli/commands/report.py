@@ -190,9 +190,9 @@ def report(
         from llmscope.figure.tables.arrow import needed
 
         needed()
-        asked = statistics.asked()
+        question = statistics.asked()
         output = _output(out, with_json(json, format), look, force)
-        usage("bins" not in said(ctx) or bool(asked.by), "it takes --by COLUMN", "--bins")
+        usage("bins" not in said(ctx) or bool(question.by), "it takes --by COLUMN", "--bins")
         coloured = "theme" not in said(ctx) or output.format not in OWN
         usage(coloured, f"it is of pictures, not of {output.format}", "--theme")
         from llmscope.cli.options.validate import read_cells
@@ -201,8 +201,8 @@ def report(
         drawn = size is None or output.format not in ("json", "csv")
         usage(drawn, f"of a picture or text, not of {output.format}", "--size")
         cells = read_cells(size, [output])
-        found = summarized(folder, asked)
-        output.put(_content(found, output, cells, look, theme, style))
+        summary = summarized(folder, question)
+        output.put(_content(summary, output, cells, look, theme, style))
 
 
 def _output(out: str | None, format: str | None, look: str, force: bool) -> Output:  # noqa: A002
@@ -231,7 +231,7 @@ def _output(out: str | None, format: str | None, look: str, force: bool) -> Outp
 
 
 def _content(
-    found: Report,
+    summary: Report,
     output: Output,
     size: Size,
     look: str,
@@ -245,18 +245,18 @@ def _content(
     if look == PAPER:
         from llmscope.errors import ScopeError
 
-        drawn = plots(found)
+        drawn = plots(summary)
         if not drawn:
             raise ScopeError("the report has nothing to plot", "--by COLUMN, or --look terminal")
         return render(drawn, output.format, size=size, look=PAPER, style=style)
     if output.format == "txt":
-        return report_text(found, size)
+        return report_text(summary, size)
     if output.format == "csv":
-        return report_csv(found)
+        return report_csv(summary)
     if output.format == "json":
-        return json_text(found.to_dict())
+        return json_text(summary.to_dict())
     from llmscope.cli.options.appearance import picture_look
 
     return render(
-        figures(found), output.format, size=size, look=picture_look(theme, None, None, output)
+        figures(summary), output.format, size=size, look=picture_look(theme, None, None, output)
     )

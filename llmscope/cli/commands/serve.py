@@ -106,7 +106,7 @@ def shows(named: str | None) -> str:
 
 def words(ctx: typer.Context, command: str = "open") -> list[str]:
     """Return the command that opens the same screen, with the options given to `serve`."""
-    said, model = [], []
+    options_said, model = [], []
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
         if name in _OWN or name not in shared.said(ctx):
@@ -114,12 +114,12 @@ def words(ctx: typer.Context, command: str = "open") -> list[str]:
         if parameter.param_type_name == "argument":
             model = ["--", str(value)]
         elif isinstance(value, bool):
-            said.append((parameter.opts if value else parameter.secondary_opts)[0])
+            options_said.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
             each = value if isinstance(value, list | tuple) else [value]
-            said += [f"{parameter.opts[0]}={one}" for one in each]
+            options_said += [f"{parameter.opts[0]}={value}" for value in each]
     # -P: do not import modules from the working folder.
-    return [sys.executable, "-P", "-m", "llmscope", command, *said, *model]
+    return [sys.executable, "-P", "-m", "llmscope", command, *options_said, *model]
 
 
 def _serve(host: str, port: int, command: list[str], model: str | None, max_pages: int) -> int:
@@ -170,11 +170,11 @@ def _serve_file(host: str, port: int, path: Path, opening: LaunchOptions) -> int
     page = file_page(path, opening.theme, opening.tier, opening.ascii)
     listening = listen(host, port)
     server = FileServer(page, policy_of(page), listening)
-    shown = display_text(path.name, whitespace=True)
+    file_name = display_text(path.name, whitespace=True)
 
     async def until_left() -> int:
         with leaving_on_signals(server.leave):
-            return await server.until_left(lambda: _tell(server.link, listening, shown))
+            return await server.until_left(lambda: _tell(server.link, listening, file_name))
 
     return asyncio.run(until_left())
 

@@ -107,8 +107,8 @@ def snapshot(
 
         edits = read_edits(edit, texts.versus_prompt, many=prompts is not None)
         of_edits = [
-            *(("translator",) if any(one.uses_lens for one in edits) else ()),
-            *(("features",) if any(one.uses_features for one in edits) else ()),
+            *(("translator",) if any(edit.uses_lens for edit in edits) else ()),
+            *(("features",) if any(edit.uses_features for edit in edits) else ()),
         ]
         check_options(declared, lenses, loading.allow_pickle, of_edits, tables=prompts is not None)
         read_cells(picture.size)
@@ -192,12 +192,12 @@ def snapshot(
             texts = replace(texts, ids=",".join(map(str, load.versus.read().ids)))
         both = focus.context is not None and texts.context_file is not None
         usage(not both, "give --context or --context-file, not both", "--context")
-        found = None if texts.transcript is None else part.read(texts.transcript)[0]
-        if found is not None:
+        conversation = None if texts.transcript is None else part.read(texts.transcript)[0]
+        if conversation is not None:
             texts = replace(
                 texts,
-                prompt="".join(turn.content for turn in found.turns),
-                no_special_tokens=texts.no_special_tokens or not found.plain,
+                prompt="".join(turn.content for turn in conversation.turns),
+                no_special_tokens=texts.no_special_tokens or not conversation.plain,
             )
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)
         typed = before + after if isinstance(after, str) else after
@@ -212,12 +212,12 @@ def snapshot(
             scope = load(progress)
             forms = _forms(ctx, load.model, scope, outputs, looks, progress)
         text = typed
-        if found is not None:
+        if conversation is not None:
             from llmscope.corpus.records.transcripts.rendering import rendered
 
-            made = rendered(found, scope.chat)
-            text = made.text
-            for note in made.notes:
+            rendering = rendered(conversation, scope.chat)
+            text = rendering.text
+            for note in rendering.notes:
                 tell(note)
         if texts.chat and isinstance(text, str):
             text = scope.chat.prompt(text, texts.system)
@@ -272,8 +272,8 @@ def _forms(
     origin: dict[str, Any] | None = None
     renderings = []
     for output, look in zip(outputs, looks, strict=True):
-        own = formats().get(output.format)
-        if look != PAPER and own is not None and not own.provenance:
+        known_format = formats().get(output.format)
+        if look != PAPER and known_format is not None and not known_format.provenance:
             renderings.append(Rendering(output.format, look))
             continue
         if origin is None:  # once: it reads all weights
@@ -284,7 +284,7 @@ def _forms(
         }
         if look != PAPER and ctx.params["look"] == PAPER:
             settled |= {"look": TERMINAL, "cmap": None, "font": None, "width": None}
-        if ctx.params["scale"] != 1 and own is not None and not own.scales:
+        if ctx.params["scale"] != 1 and known_format is not None and not known_format.scales:
             settled["scale"] = "1"
         line = command_line(ctx, **settled)
         renderings.append(Rendering(output.format, look, {**origin, "command": line}))
@@ -297,9 +297,9 @@ def snapshot_command() -> Any:
 
     It is built when it is first asked for, since that imports all lenses.
     """
-    one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-    one.command("snapshot", cls=PanelCommand)(grouped(snapshot, _declared(), after="mode"))
-    return typer.main.get_command(one)
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    app.command("snapshot", cls=PanelCommand)(grouped(snapshot, _declared(), after="mode"))
+    return typer.main.get_command(app)
 
 
 def _declared() -> Iterator[inspect.Parameter]:
@@ -327,12 +327,18 @@ def _declared() -> Iterator[inspect.Parameter]:
 
 def _check_answer(texts: PromptOptions, lenses: Sequence[tuple[str, str]]) -> None:
     """Raise BadParameter unless the options about the answer go together."""
-    given = texts.answer is not None
+    has_answer = texts.answer is not None
     fits = any(mode == "gain" or name in ("reasoning", "passages") for name, mode in lenses)
     usage(
-        not given or fits, "it takes --lens context --mode gain, reasoning or passages", "--answer"
+        not has_answer or fits,
+        "it takes --lens context --mode gain, reasoning or passages",
+        "--answer",
     )
-    usage(not given or texts.ids is None, "with --ids, give --target id:NUMBER instead", "--answer")
+    usage(
+        not has_answer or texts.ids is None,
+        "with --ids, give --target id:NUMBER instead",
+        "--answer",
+    )
 
 
 def _written(texts: PromptOptions, screen: bool) -> tuple[int, ...]:

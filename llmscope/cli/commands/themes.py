@@ -45,19 +45,24 @@ def themes(
         from llmscope.draw.color.user_themes import hidden_themes, own_path, own_theme_names
 
         notices: dict[str, list[str]] = {}
-        found: list[tuple[Theme, Path | None]] = []
+        theme_paths: list[tuple[Theme, Path | None]] = []
         for name in (*theme_names(), *own_theme_names()):
             theme = load_theme(name, notices.setdefault(name, []).append)
-            found.append((theme, own_path(name)))
+            theme_paths.append((theme, own_path(name)))
         if as_json:
-            put(_json(found, notices, config_folder() / "themes"))
+            put(_json(theme_paths, notices, config_folder() / "themes"))
             return
-        shown = tier or (None if sys.stdout.isatty() else "none")
-        shared.usage(ascii is None or shown != "none", "it is of the ramps: --color 256", "--ascii")
-        if shown == "none":
-            put(_listed(found))
+        tier_shown = tier or (None if sys.stdout.isatty() else "none")
+        shared.usage(
+            ascii is None or tier_shown != "none", "it is of the ramps: --color 256", "--ascii"
+        )
+        if tier_shown == "none":
+            put(_listed(theme_paths))
         else:
-            looks = [detect_render_options(theme, tier=shown, ascii=ascii) for theme, _ in found]
+            looks = [
+                detect_render_options(theme, tier=tier_shown, ascii=ascii)
+                for theme, _ in theme_paths
+            ]
             from llmscope.export import render_rows
 
             put("\n".join(str(render_rows(preview(look), "ansi", look)) for look in looks))
@@ -75,13 +80,13 @@ def _shown(path: Path) -> str:
 
 
 def _json(
-    found: Iterable[tuple[Theme, Path | None]], notices: dict[str, list[str]], folder: Path
+    theme_paths: Iterable[tuple[Theme, Path | None]], notices: dict[str, list[str]], folder: Path
 ) -> str:
     from llmscope.draw.color.theme import COLOURS, RAMPS
     from llmscope.export import json_text
 
     records = []
-    for theme, path in found:
+    for theme, path in theme_paths:
         values: dict[str, Any] = asdict(theme)
         records.append(
             {
@@ -101,12 +106,12 @@ def _json(
     return json_text(record)
 
 
-def _listed(found: Iterable[tuple[Theme, Path | None]]) -> str:
+def _listed(theme_paths: Iterable[tuple[Theme, Path | None]]) -> str:
     """Return a table of the themes, for a terminal without colours."""
     from llmscope.cli.output.table import table
 
     rows = [("theme", "background", "")]
-    for theme, path in found:
+    for theme, path in theme_paths:
         background = "terminal's" if theme.native else "dark" if theme.dark else "light"
         rows.append((theme.name, background, theme.description or ("your own" if path else "")))
     return table(rows)

@@ -165,7 +165,7 @@ def _checkpoints(named: str, revisions: str) -> list[Checkpoint]:
 
 
 def _recorder(
-    found: list[Checkpoint],
+    checkpoints: list[Checkpoint],
     prompt: list[str] | None,
     target: list[str] | None,
     lens: list[str] | None,
@@ -182,9 +182,9 @@ def _recorder(
     except ValueError as error:
         raise typer.BadParameter(display_text(str(error)), param_hint="--lens") from None
     options = hardware.loader(None).options
-    folder = out or cached_run(found, prompts, lenses, options)
+    folder = out or cached_run(checkpoints, prompts, lenses, options)
     return CheckpointRecorder(
-        folder, found, lambda spec: hardware.loader(spec)(None), prompts, lenses
+        folder, checkpoints, lambda spec: hardware.loader(spec)(None), prompts, lenses
     )
 
 
@@ -198,10 +198,10 @@ def _export(folders: tuple[str, ...], out: Path, force: bool) -> None:
     run = RunReader(run_folder(folders[0]))
     for path in export(run, out, force=force):
         typer.echo(display_text(str(path)))
-    for said in run.flaws.values():
-        _note(said)
+    for flaw in run.flaws.values():
+        _note(flaw)
 
 
-def _note(said: str) -> None:
-    if said:
-        tell(said)
+def _note(note: str) -> None:
+    if note:
+        tell(note)

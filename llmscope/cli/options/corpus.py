@@ -26,10 +26,10 @@ MaxPrompts = Annotated[
 ]
 
 
-def length_option(least: int) -> typer.models.OptionInfo:
+def length_option(lowest: int) -> typer.models.OptionInfo:
     """Return the option of the tokens at which prompts are cut, at least `least`."""
     option: typer.models.OptionInfo = typer.Option(
-        min=least, help="Cut prompts after this many tokens.", metavar="TOKENS"
+        min=lowest, help="Cut prompts after this many tokens.", metavar="TOKENS"
     )
     return option
 

@@ -52,9 +52,9 @@ def _read(text: str) -> Edit:
     try:
         return parse(text)
     except ScopeError as error:
-        told = f"{text}: {error.message} (try: {error.hint}; `llmscope edits` tells all)"
-        told = display_text(" ".join(told.split("\n")))
-        raise typer.BadParameter(told, param_hint="--edit") from None
+        message = f"{text}: {error.message} (try: {error.hint}; `llmscope edits` tells all)"
+        message = display_text(" ".join(message.split("\n")))
+        raise typer.BadParameter(message, param_hint="--edit") from None
 
 
 def check_whatif(
@@ -101,10 +101,14 @@ def check_whatif(
 
 def check_words(words: tuple[str | None, str | None], lenses: Sequence[tuple[str, str]]) -> None:
     """Raise BadParameter unless neither word list is given, or both with a lens that uses them."""
-    given = [text is not None for text in words]
-    usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
-    shown = ("contrast", "lens") in lenses or "screen" in dict(lenses)
-    usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
+    has_words = [text is not None for text in words]
+    usage(has_words[0] == has_words[1], "two lists of words, please", "--words-a / --words-b")
+    has_mode = ("contrast", "lens") in lenses or "screen" in dict(lenses)
+    usage(
+        has_mode or not any(has_words),
+        "they take --lens contrast --mode lens",
+        "--words-a / --words-b",
+    )
 
 
 def other_ids(

@@ -21,9 +21,9 @@ Group = TypeVar("Group")
 Command = Callable[..., None]
 
 
-def gather(group: type[Group], given: Mapping[str, Any]) -> Group:
+def gather(group: type[Group], values: Mapping[str, Any]) -> Group:
     """Return a group filled with the options of its names."""
-    return group(**{name: given[name] for name in names(group)})
+    return group(**{name: values[name] for name in names(group)})
 
 
 def names(group: type[Any]) -> tuple[str, ...]:
@@ -67,8 +67,8 @@ def grouped(
             **{name: value for name, value in options.items() if name not in grouped_names},
         )
 
-    shown: Any = call
-    shown.__signature__ = inspect.Signature(flat)
+    wrapped: Any = call
+    wrapped.__signature__ = inspect.Signature(flat)
     return call
 
 

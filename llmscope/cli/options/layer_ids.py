@@ -33,13 +33,13 @@ def read_layer_ids(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    found: list[int] = []
+    ids: list[int] = []
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         usage(match is not None, "ids such as 1,2,16 or 0..30", "--layer-ids")
         assert match is not None
         first, last = int(match[1]), int(match[2] or match[1])
-        fits = first <= last <= MOST and len(found) <= MOST
+        fits = first <= last <= MOST and len(ids) <= MOST
         usage(fits, f"ids that ascend, up to {MOST}", "--layer-ids")
-        found += range(first, last + 1)
-    return tuple(found)
+        ids += range(first, last + 1)
+    return tuple(ids)

@@ -76,11 +76,11 @@ def _help(option: LensOption[Any]) -> str:
     return f"With --lens {listed}: {option.help[:1].lower()}{option.help[1:]}"
 
 
-def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
+def read_focus(values: Mapping[str, Any], mode: str, change: bool) -> Focus:
     """Return the focus that the command line asks for, without tokens: see `with_tokens`.
 
     Args:
-        given: the values of the lenses' options, by name.
+        values: the values of the lenses' options, by name.
         mode: the lenses' mode; empty for their defaults.
         change: show edited minus unedited, or A minus B.
 
@@ -89,7 +89,7 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
     """
     focus = Focus(mode=mode, change=change)
     for option in command_options():
-        value = given[option.name]
+        value = values[option.name]
         if option.kind == "token" or value is None or (option in EVERY and value == ALL):
             continue
         if option in EVERY:
@@ -103,9 +103,9 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
     return checked_focus(focus, LARGEST)
 
 
-def every_of(given: Mapping[str, Any]) -> tuple[str, ...]:
+def every_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the options that were given as `all`."""
-    return tuple(option.name for option in EVERY if given[option.name] == ALL)
+    return tuple(option.name for option in EVERY if values[option.name] == ALL)
 
 
 def _whole(word: str, option: LensOption[Any]) -> int:
@@ -117,7 +117,7 @@ def _whole(word: str, option: LensOption[Any]) -> int:
 
 
 def check_options(
-    given: Mapping[str, Any],
+    values: Mapping[str, Any],
     lenses: Sequence[tuple[str, str]],
     allow_pickle: bool,
     of_edits: Collection[str] = (),
@@ -127,7 +127,7 @@ def check_options(
     """Check values before a model is loaded, and that a lens or edit uses each that was given.
 
     Args:
-        given: the values of the lenses' options, by name.
+        values: the values of the lenses' options, by name.
         lenses: the name and the mode of each lens, or "screen".
         allow_pickle: whether pickles may be read.
         of_edits: the names of the options that edits use.
@@ -136,17 +136,17 @@ def check_options(
     Raises:
         BadParameter: a value cannot work, or an option belongs to other lenses or modes.
     """
-    found = [
+    unfit = [
         (lens(name), mode or (lens(name).table_mode if tables else ""))
         for name, mode in lenses
         if name in names()
     ]
     for option in command_options():
-        value = _value_of(option, given)
-        if is_given(option, value) and found:
+        value = _value_of(option, values)
+        if is_given(option, value) and unfit:
             having = [
                 (chosen, mode)
-                for chosen, mode in found
+                for chosen, mode in unfit
                 if option in chosen.allowed or option.name in chosen.marked_in(mode)
             ]
             of_edit = option.name in of_edits
@@ -158,9 +158,9 @@ def check_options(
         usage(wrong is None, wrong or "", option.flag)
 
 
-def _value_of(option: LensOption[Any], given: Mapping[str, Any]) -> Any:
+def _value_of(option: LensOption[Any], values: Mapping[str, Any]) -> Any:
     """Return the value that the command line gives an option; its default where it gives none."""
-    value = given[option.name]
+    value = values[option.name]
     return option.default if value in (None, [], "") else value
 
 
@@ -169,11 +169,11 @@ def is_given(option: LensOption[Any], value: object) -> bool:
     return value != (str(option.default) if option in EVERY else option.default)
 
 
-def check_screen_options(given: Mapping[str, Any], mode: str, numbers: Sequence[str]) -> None:
+def check_screen_options(values: Mapping[str, Any], mode: str, numbers: Sequence[str]) -> None:
     """Check that the screen, or a lens whose numbers are written, uses each option that was given.
 
     Args:
-        given: the values of the lenses' options, by name.
+        values: the values of the lenses' options, by name.
         mode: the mode; empty for the defaults.
         numbers: the lenses whose numbers are written too; empty where only pictures are.
 
@@ -181,20 +181,20 @@ def check_screen_options(given: Mapping[str, Any], mode: str, numbers: Sequence[
         BadParameter: an option belongs to other lenses.
     """
     lenses = [lens(name) for name in numbers]
-    known = set(chain.from_iterable(one.modes for one in lenses))
+    known = set(chain.from_iterable(chosen.modes for chosen in lenses))
     from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
 
     known |= {*ATTENTION_MODES, *(view.mode for view in MAP_VIEWS)}
     usage(mode in known or not mode, "the screen opens in no such view", "--mode")
     for option in command_options():
-        value = _value_of(option, given)
-        uses = option.name in OF_SCREEN or any(option in one.allowed for one in lenses)
+        value = _value_of(option, values)
+        uses = option.name in OF_SCREEN or any(option in chosen.allowed for chosen in lenses)
         usage(uses or not is_given(option, value), "the screen opens without it", option.flag)
 
 
-def token_texts(given: Mapping[str, Any]) -> dict[str, str]:
+def token_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the text of each option whose value is a token, by the option's name."""
-    named = {option.name: given[option.name] for option in _of_tokens()}
+    named = {option.name: values[option.name] for option in _of_tokens()}
     return {name: text for name, text in named.items() if text is not None}
 
 

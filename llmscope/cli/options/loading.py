@@ -95,8 +95,8 @@ class Loader:
         """
         names = ("device", "dtype", "threads", "memory", "spill", "reward")
         switches = ("trust_remote_code", "allow_pickle", "unverified")
-        given = {name: getattr(self, name) for name in (*names, *switches)}
-        return {name: one for name, one in given.items() if one not in ("auto", None, False)}
+        values = {name: getattr(self, name) for name in (*names, *switches)}
+        return {name: value for name, value in values.items() if value not in ("auto", None, False)}
 
     def other(self, model: str) -> Loader:
         """Return a loader for another model with the same options, compared with no second one.
@@ -192,9 +192,9 @@ class Loader:
         if self.translator is not None:
             from llmscope.learned.lenses.catalog import lens_for
 
-            found = lens_for(self.translator, scope.subject, progress)
-            if isinstance(found, str):
-                raise ScopeError(found, "another --translator, or none")
+            learned = lens_for(self.translator, scope.subject, progress)
+            if isinstance(learned, str):
+                raise ScopeError(learned, "another --translator, or none")
         scope.translator = self.translator
         if self.features:
             from llmscope.learned.dictionaries.catalog import headers_of

@@ -29,11 +29,11 @@ def in_panel(annotation: Any, panel: str) -> Any:
     if get_origin(annotation) is not Annotated:
         return annotation
     plain, *details = get_args(annotation)
-    own = [copy.copy(detail) for detail in details]
-    for one in own:
-        if isinstance(one, typer.models.OptionInfo) and one.rich_help_panel is None:
-            one.rich_help_panel = panel
-    return Annotated[(plain, *own)]
+    copies = [copy.copy(detail) for detail in details]
+    for declared in copies:
+        if isinstance(declared, typer.models.OptionInfo) and declared.rich_help_panel is None:
+            declared.rich_help_panel = panel
+    return Annotated[(plain, *copies)]
 
 
 def panel_of(option: Any) -> str:
@@ -46,11 +46,11 @@ def panel_of(option: Any) -> str:
 
 def by_panel(options: list[Any]) -> dict[str, list[Any]]:
     """Return options by their subject, in the order of the first one; `General` comes last."""
-    found: dict[str, list[Any]] = {}
+    panels: dict[str, list[Any]] = {}
     for option in options:
-        found.setdefault(panel_of(option), []).append(option)
-    general = found.pop(GENERAL, [])
-    return found | ({GENERAL: general} if general else {})
+        panels.setdefault(panel_of(option), []).append(option)
+    general = panels.pop(GENERAL, [])
+    return panels | ({GENERAL: general} if general else {})
 
 
 class PanelCommand(TyperCommand):
@@ -89,7 +89,7 @@ class PanelCommand(TyperCommand):
             },
         }
         for title, listed in kinds.items():
-            rows = [row for one in listed if (row := one.get_help_record(ctx)) is not None]
+            rows = [row for option in listed if (row := option.get_help_record(ctx)) is not None]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

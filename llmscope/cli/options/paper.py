@@ -58,19 +58,19 @@ class PaperOptions:
             BadParameter: the picture is not for paper, or an option does not go with another.
         """
         for name in ("cmap", "font", "width"):
-            given = getattr(self, name) is not None
-            usage(on_paper or not given, "it takes --look paper", f"--{name}")
+            is_given = getattr(self, name) is not None
+            usage(on_paper or not is_given, "it takes --look paper", f"--{name}")
         usage(self.width is None or size in (None, "auto"), "give --size or --width", "--width")
         from llmscope.errors import ScopeError
         from llmscope.export import PaperStyle
 
         grey = tier == "none" or (tier is None and bool(os.environ.get("NO_COLOR")))
-        found = PaperStyle(self.cmap, self.font, self.width, grey and on_paper)
+        paper_style = PaperStyle(self.cmap, self.font, self.width, grey and on_paper)
         try:
-            found.check()
+            paper_style.check()
         except ScopeError as error:
             raise typer.BadParameter(error.hint, param_hint="--width") from None
-        return found
+        return paper_style
 
 
 def check_look(ctx: typer.Context, look: str, lenses: Sequence[tuple[str, str]]) -> bool:
@@ -88,14 +88,16 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[tuple[str, str]])
     if look == TERMINAL:
         return False
     usage("screen" not in dict(lenses), "the screen is a terminal's", "--look")
-    own = {"theme", "ascii"} | ({"color"} if ctx.params.get("color") in ("256", "16") else set())
-    for name in sorted(said(ctx) & own):
+    of_terminal = {"theme", "ascii"} | (
+        {"color"} if ctx.params.get("color") in ("256", "16") else set()
+    )
+    for name in sorted(said(ctx) & of_terminal):
         usage(False, "it is of the terminal's look: paper has its own", f"--{name}")
     from llmscope.lenses import lens
 
     for name, mode in lenses:
         chosen = lens(name)
-        shown = mode or next(iter(chosen.modes), "")
+        mode_shown = mode or next(iter(chosen.modes), "")
         reason = f"{chosen.name} is a table there, which has no axes to plot: another --mode"
-        usage(shown not in chosen.tables, reason, "--look")
+        usage(mode_shown not in chosen.tables, reason, "--look")
     return True

@@ -65,8 +65,8 @@ class PromptOptions:
     @property
     def empty(self) -> bool:
         """Whether no prompt is given, nor anything that would come before it."""
-        given = (self.prompt, self.prompt_file, self.ids, self.context_file, self.transcript)
-        return all(one is None for one in given)
+        sources = (self.prompt, self.prompt_file, self.ids, self.context_file, self.transcript)
+        return all(source is None for source in sources)
 
     @property
     def special_tokens(self) -> bool:
@@ -98,9 +98,9 @@ def read_prompt(
         BadParameter: no prompt or several were given, or ids are not numbers.
         ScopeError: a file cannot be read.
     """
-    given = [value for value in (text, file, ids) if value is not None]
-    usage(len(given) < 2, "one prompt, please", "--prompt / --prompt-file / --ids")
-    usage(bool(given) or context is not None, "no prompt", "--prompt / --prompt-file / --ids")
+    sources = [value for value in (text, file, ids) if value is not None]
+    usage(len(sources) < 2, "one prompt, please", "--prompt / --prompt-file / --ids")
+    usage(bool(sources) or context is not None, "no prompt", "--prompt / --prompt-file / --ids")
     if ids is not None:
         usage(context is None, "ids take no context file", "--ids / --context-file")
         return "", read_ids(ids)
@@ -152,7 +152,7 @@ def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
 
 
 def _read(name: str) -> str:
-    shown = "stdin" if name == "-" else display_text(name)
+    file_name = "stdin" if name == "-" else display_text(name)
     try:
         if name == "-":
             content = read_stream(sys.stdin.buffer, "prompt")
@@ -161,10 +161,10 @@ def _read(name: str) -> str:
                 content = read_stream(file, "prompt")
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, or too large
         reason = display_text(getattr(error, "strerror", None) or str(error))
-        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
+        raise ScopeError(f"cannot read {file_name}: {reason}", "another file") from error
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ScopeError(
-            f"{shown} is not UTF-8 (byte {error.start})", "convert it to UTF-8 first"
+            f"{file_name} is not UTF-8 (byte {error.start})", "convert it to UTF-8 first"
         ) from error

@@ -36,35 +36,35 @@ PARTS = {"adapter", *SECOND}
 """Parameters that choose what is loaded beside the model: a session with the same goes on."""
 
 
-def check_resume(said: Collection[str]) -> None:
+def check_resume(options_said: Collection[str]) -> None:
     """Check that the command line leaves the choice of what to open to the session.
 
     Args:
-        said: the parameters that the command line names.
+        options_said: the parameters that the command line names.
 
     Raises:
         BadParameter: the command line names a parameter that does not go with `--resume`.
     """
     from llmscope.cli.options import shared
 
-    others = sorted(set(said) - FREE)
+    others = sorted(set(options_said) - FREE)
     named = "model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
 
 
-def resumed(options: LaunchOptions, said: Collection[str]) -> LaunchOptions:
+def resumed(options: LaunchOptions, options_said: Collection[str]) -> LaunchOptions:
     """Return the launch options of the last session; without one, `given` with a notice.
 
     Args:
         options: the launch options from the command line.
-        said: the parameters that the command line names.
+        options_said: the parameters that the command line names.
     """
     from llmscope.tui.session.session import left_last
 
     session, notice = left_last()
     if session is None:
         return replace(options, notice=notice)
-    return _onto(options, session, said)
+    return _onto(options, session, options_said)
 
 
 def is_state(word: str | None) -> bool:
@@ -74,14 +74,14 @@ def is_state(word: str | None) -> bool:
     return word.lstrip()[:1] == "{" or (word.lower().endswith(".json") and not os.path.isdir(word))
 
 
-def opened_state(options: LaunchOptions, word: str, said: Collection[str]) -> LaunchOptions:
+def opened_state(options: LaunchOptions, word: str, options_said: Collection[str]) -> LaunchOptions:
     """Return the launch options of a saved state, which the command line names as its model.
 
     Raises:
         BadParameter: the command line names what the state does.
         ScopeError: it cannot be read, or holds no state.
     """
-    others = sorted(set(said) - FREE - {"model"})
+    others = sorted(set(options_said) - FREE - {"model"})
     if others:
         from llmscope.cli.options import shared
 
@@ -94,27 +94,31 @@ def opened_state(options: LaunchOptions, word: str, said: Collection[str]) -> La
     session = read_state(word)
     if reason := too_long(session.prompt):
         raise ScopeError(f"the prompt of the state is too long: {reason}", "a shorter prompt")
-    return _onto(options, session, {*said, *OF_MACHINE})
+    return _onto(options, session, {*options_said, *OF_MACHINE})
 
 
-def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:
+def unless_named(
+    options: LaunchOptions, options_said: Collection[str], model: str | None
+) -> LaunchOptions:
     """Return the launch options of a session where the command line names a model at most.
 
     It is that of the model; where none is named, the last one. Without a session they are `given`;
     so they are, with a notice, if its model is gone.
 
     Args:
-        given: the launch options from the command line.
-        said: the parameters that the command line names.
+        options: the launch options from the command line.
+        options_said: the parameters that the command line names.
         model: the model that is named, or that of the user's settings; None: the last one.
     """
-    if set(said) - FREE - PARTS - {"model"} or (PARTS & set(said) and model is None):
-        return given
+    if set(options_said) - FREE - PARTS - {"model"} or (
+        PARTS & set(options_said) and model is None
+    ):
+        return options
     from llmscope.tui.session.state_file import forget_invalid, read_state
 
     stored = read_state()
     if "session" not in stored.parts:  # as on the first start, which imports nothing for it
-        return given
+        return options
     from llmscope.tui.session.session import StoredSession, session_of
     from llmscope.tui.session.state_folder import flaw
 
@@ -124,31 +128,33 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
         session = session_of(stored, model)
     if stored.invalid:
         forget_invalid(stored)  # which sets them aside
-        given = replace(given, notice=flaw())
-    if session is None or not _goes_with(session, given, said):
-        return given
+        options = replace(options, notice=flaw())
+    if session is None or not _goes_with(session, options, options_said):
+        return options
     if model is not None and _moved(model, session.folder):  # another folder of that name
-        return given
+        return options
     from llmscope.errors import ScopeError
     from llmscope.models.spec import parse
 
     try:
-        opening = _onto(given, session, said)
+        opening = _onto(options, session, options_said)
         parse(opening.load.model)
     except ScopeError as error:
-        return replace(given, notice=f"the last session cannot be opened: {error.message}")
+        return replace(options, notice=f"the last session cannot be opened: {error.message}")
     return opening
 
 
-def _onto(options: LaunchOptions, session: StoredSession, said: Collection[str]) -> LaunchOptions:
+def _onto(
+    options: LaunchOptions, session: StoredSession, options_said: Collection[str]
+) -> LaunchOptions:
     """Return launch options with the model and the state of a session.
 
     An adapter, a second model or a direction that is no longer there is left out, with a notice:
     the model opens without it, not never.
     """
-    kept = _kept(session)
-    loads = {name: kept[name] for name in LOADS if name in kept and name not in said}
-    second = {name: kept[name] for name in SECOND if name in kept}
+    saved = _kept(session)
+    loads = {name: saved[name] for name in LOADS if name in saved and name not in options_said}
+    second = {name: saved[name] for name in SECOND if name in saved}
     named = next((second[name] for name in sorted(NAMED) if name in second), None)
     adapters = tuple(_found(adapter, session.folder) for adapter in session.adapters)
     direction = _found(session.direction, session.folder) if session.direction else None
@@ -172,18 +178,20 @@ def _onto(options: LaunchOptions, session: StoredSession, said: Collection[str])
     )
 
 
-def _goes_with(session: StoredSession, options: LaunchOptions, said: Collection[str]) -> bool:
+def _goes_with(
+    session: StoredSession, options: LaunchOptions, options_said: Collection[str]
+) -> bool:
     """Return whether a session has the adapters and the second model that a command line names."""
-    if not PARTS & set(said):
+    if not PARTS & set(options_said):
         return True
     from llmscope.models.spec import DEFAULT
     from llmscope.tui.features.copy.repro_command import ModelSource
 
-    source, kept = ModelSource.of(options.load.model or DEFAULT, options.load), _kept(session)
+    source, saved = ModelSource.of(options.load.model or DEFAULT, options.load), _kept(session)
     second = {name: str(value) for name, value in source.versus_options.items()}
-    same = second == {name: str(kept[name]) for name in SECOND if name in kept}
-    return ("adapter" not in said or source.adapters == session.adapters) and (
-        same or not set(SECOND) & set(said)
+    same = second == {name: str(saved[name]) for name in SECOND if name in saved}
+    return ("adapter" not in options_said or source.adapters == session.adapters) and (
+        same or not set(SECOND) & set(options_said)
     )
 
 
@@ -218,26 +226,26 @@ def _kept(session: StoredSession) -> dict[str, Any]:
     `LOADS` has no option that allows foreign code to run.
     """
     words = iter(session.flags)
-    kept: dict[str, Any] = {}
+    saved: dict[str, Any] = {}
     for word in words:
         name = word.removeprefix("--").replace("-", "_")
         if name == "unverified":
-            kept[name] = True
+            saved[name] = True
         elif name in LOADS or name in SECOND:
-            kept[name] = next(words, "")
-    if "threads" in kept:
-        number = str(kept.pop("threads"))
+            saved[name] = next(words, "")
+    if "threads" in saved:
+        number = str(saved.pop("threads"))
         if number.isdecimal() and 0 < int(number) < 2**15:
-            kept["threads"] = int(number)
+            saved["threads"] = int(number)
     for name in ("dtype", "versus_dtype"):
-        if name in kept:
-            kept[name] = dtype_name(kept[name])
-        if kept.get(name, "auto") not in ("auto", *DTYPES):
-            del kept[name]
+        if name in saved:
+            saved[name] = dtype_name(saved[name])
+        if saved.get(name, "auto") not in ("auto", *DTYPES):
+            del saved[name]
     for name in ("reward", *NAMED):
-        if name in kept:
-            kept[name] = _found(kept[name], session.folder)
-    return kept
+        if name in saved:
+            saved[name] = _found(saved[name], session.folder)
+    return saved
 
 
 def _found(spec: str, folder: str) -> str:

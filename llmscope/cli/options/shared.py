@@ -293,10 +293,10 @@ def usage(condition: bool, message: str, option: str) -> None:
 
 def refuse(ctx: typer.Context, unread: Collection[str], why: str) -> None:
     """Raise BadParameter, with the reason, if the command line gives a parameter that is unread."""
-    given = sorted(said(ctx) & set(unread))
+    unread_given = sorted(said(ctx) & set(unread))
     flags = {str(parameter.name): parameter.opts[0] for parameter in ctx.command.params}
-    first = flags[given[0]] if given else ""
-    usage(not given, why, first if first.startswith("-") else first.upper())
+    first = flags[unread_given[0]] if unread_given else ""
+    usage(not unread_given, why, first if first.startswith("-") else first.upper())
 
 
 def allow_only(ctx: typer.Context, allowed: Collection[str], why: str) -> None:
@@ -311,13 +311,15 @@ def and_those_of(
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         theirs = dict(inspect.signature(other, eval_str=True).parameters)
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        merged = (own | theirs).values()
+        own_parameters = dict(inspect.signature(command, eval_str=True).parameters)
+        merged = (own_parameters | theirs).values()
         keywords = [
-            one.replace(kind=one.KEYWORD_ONLY) for one in merged if one.kind is not one.VAR_KEYWORD
+            parameter.replace(kind=parameter.KEYWORD_ONLY)
+            for parameter in merged
+            if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        shown: Any = command
-        shown.__signature__ = inspect.Signature(keywords)
+        wrapped: Any = command
+        wrapped.__signature__ = inspect.Signature(keywords)
         return command
 
     return give

@@ -52,5 +52,5 @@ class TranscriptOptions:
         """
         from llmscope.corpus.records.transcripts.reader import TranscriptFile
 
-        found, more = TranscriptFile(file).transcript(self.line, rejected=self.rejected)
-        return found.until(self.turn), more
+        conversation, more = TranscriptFile(file).transcript(self.line, rejected=self.rejected)
+        return conversation.until(self.turn), more

@@ -55,7 +55,7 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
     if SCREEN in names:
         usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
         usage(not pairs[0][1], "the screen has no modes of its own: --mode", "--lens")
-        every = {one for name in known() for one in find_lens(name).modes}
+        every = {mode for name in known() for mode in find_lens(name).modes}
         usage(not mode or mode in every, f"no lens has a mode {quoted(mode)}", "--mode")
         return ((SCREEN, mode),)
     listed = ", ".join((*known(), SCREEN))
@@ -82,8 +82,8 @@ def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...
     """
     from llmscope.cli.output.snapshot_build import SCREEN
 
-    for option, given in (("--workspace", workspace), ("--keys", keys)):
-        usage(given is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
+    for option, value in (("--workspace", workspace), ("--keys", keys)):
+        usage(value is None or SCREEN in lenses, "it is of the screen: --lens screen", option)
     if workspace is None:
         return
     from llmscope.tui.state.workspaces import BY_NAME
@@ -104,9 +104,9 @@ def read_pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | N
     Raises:
         BadParameter: the text is not two integers.
     """
-    found = None if text is None else _PAIR.fullmatch(text)
-    usage(text is None or found is not None, wanted, option)
-    return None if found is None else (int(found[1]), int(found[2]))
+    match = None if text is None else _PAIR.fullmatch(text)
+    usage(text is None or match is not None, wanted, option)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def read_cells(size: str | None, outputs: Sequence[Output] = ()) -> Size:
@@ -145,9 +145,13 @@ def check_scale(scale: float, written: Sequence[str], on_paper: bool) -> None:
     usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")
     from llmscope.export import formats
 
-    scaling = ("png",) if on_paper else tuple(one.name for one in formats().values() if one.scales)
+    scaling = (
+        ("png",)
+        if on_paper
+        else tuple(known_format.name for known_format in formats().values() if known_format.scales)
+    )
     listed = "a png on paper" if on_paper else f"{', '.join(scaling[:-1])} and {scaling[-1]}"
-    fits = scale == 1 or any(one in scaling for one in written)
+    fits = scale == 1 or any(name in scaling for name in written)
     usage(fits, f"of {listed}, not of {', '.join(written)}", "--scale")
 
 

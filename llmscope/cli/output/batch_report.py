@@ -172,7 +172,9 @@ def _together(same: Sequence[Breakdown]) -> str:
     for group in labels:
         there = [estimates[group] for estimates in known if group in estimates]
         cells = [_with_ends(estimates[group]) if group in estimates else "" for estimates in known]
-        rows.append((label_text(group), *cells, f"{max(one.prompts for one in there):,}"))
+        rows.append(
+            (label_text(group), *cells, f"{max(breakdown.prompts for breakdown in there):,}")
+        )
     return f"\n{_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
 
 
@@ -279,9 +281,11 @@ def report_csv(report: Report) -> str:
             value = f"{pair.a} - {pair.b}: {pair.value}"
             writer.writerow(_cells(pair.lens, value, pair.unit, (), pair.difference))
             broken += [pair.breakdown] if pair.breakdown is not None else []
-        for one in broken:
-            for each in one.estimates:
-                writer.writerow(_cells(one.lens, one.value, one.unit, one.by, each))
+        for breakdown in broken:
+            for each in breakdown.estimates:
+                writer.writerow(
+                    _cells(breakdown.lens, breakdown.value, breakdown.unit, breakdown.by, each)
+                )
         if lens.first is not None:
             for each in (*lens.first.layers, lens.first.never):
                 writer.writerow(

@@ -77,8 +77,8 @@ def put_all(contents: Sequence[tuple[Output, Content]]) -> None:
             named = _files(data, Path(output.remote.name))
             output.remote.folder.write(
                 {
-                    path.name: one.encode("utf-8") if isinstance(one, str) else one
-                    for path, one in named.items()
+                    path.name: content.encode("utf-8") if isinstance(content, str) else content
+                    for path, content in named.items()
                 }
             )
         elif output.path is not None:
@@ -126,19 +126,21 @@ def choose_outputs(
         "of stdout, which is not among several --out: each file has the format of its suffix",
         "--format",
     )
-    numbers = tuple(one.name for one in formats().values() if one.holds == "numbers")
+    numbers = tuple(
+        format_known.name for format_known in formats().values() if format_known.holds == "numbers"
+    )
     among = (*PAPER_FORMATS, *numbers) if paper else tuple(formats())
     outputs = tuple(
-        _chosen(one, format if one == "-" else None, default, force, among, paper=paper)
-        for one in outs
+        _chosen(out, format if out == "-" else None, default, force, among, paper=paper)
+        for out in outs
     )
-    taken: set[str] = set()
-    for one, out in zip(outputs, outs, strict=True):
-        for place in _places(one):
+    places_used: set[str] = set()
+    for output, out in zip(outputs, outs, strict=True):
+        for place in _places(output):
             printed = display_text(out).replace("\n", " ")
-            usage(place not in taken, f"{printed} would be written twice", "--out")
-            taken.add(place)
-    drawn = any(one.format in PAPER_FORMATS for one in outputs)
+            usage(place not in places_used, f"{printed} would be written twice", "--out")
+            places_used.add(place)
+    drawn = any(output.format in PAPER_FORMATS for output in outputs)
     usage(not paper or drawn, f"of a picture: {', '.join(PAPER_FORMATS)}", "--look")
     return outputs
 
@@ -233,8 +235,8 @@ def file_output(out: str | None, format: str, force: bool) -> Output:  # noqa: A
 def _check_remote(file: RemoteFile, sidecar: bool, force: bool) -> None:
     """Raise a ScopeError if the file, or its sidecar file, exists and is not to be replaced."""
     path = Path(file.name)
-    for one in (path, sidecar_path(path)) if sidecar else (path,):
-        if not force and file.folder.size(one.name) is not None:
+    for file_path in (path, sidecar_path(path)) if sidecar else (path,):
+        if not force and file.folder.size(file_path.name) is not None:
             raise ScopeError(f"{file.shown} exists", "--force to replace it")
 
 

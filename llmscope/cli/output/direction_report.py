@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def report(
-    directions: Directions, written: Sequence[tuple[Path, tuple[int, ...]]], *, asked: bool
+    directions: Directions, written: Sequence[tuple[Path, tuple[int, ...]]], *, has_rule: bool
 ) -> str:
     """Return the report on directions that were written.
 
     Args:
         directions: the directions.
         written: each file, with the layers that its format has no place for.
-        asked: whether doses were to be measured.
+        has_rule: whether doses were to be measured.
     """
     from llmscope.learned.lenses.directions import METHOD_NAMES
 
@@ -39,7 +39,7 @@ def report(
     text = "\n".join(lines) + "\n\n" + _layers(directions)
     if directions.dose is not None:
         text += "\n" + _doses(directions.dose)
-    elif asked:
+    elif has_rule:
         text += "\nno doses: there is no later probe to measure them by; --measure TOKEN TOKEN\n"
     verdict = directions.verdict(directions.best)
     reason = f": {verdict.reason}" if verdict.reason else ""

@@ -64,7 +64,7 @@ def hardware(question: SmiCalls) -> tuple[dict[str, Any] | None, list[tuple[str,
     try:
         from llmscope.models.loading.hardware import hardware as look
 
-        found = look(question.answer())
+        machine = look(question.answer())
     except Exception as error:  # doctor must work in a broken installation
         light = left_out(error)
         if light is not None:
@@ -74,11 +74,13 @@ def hardware(question: SmiCalls) -> tuple[dict[str, Any] | None, list[tuple[str,
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
         ]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return asdict(found) | {"visible": visible}, list(_unseen(found, question.answer(), visible))
+    return asdict(machine) | {"visible": visible}, list(
+        _unseen(machine, question.answer(), visible)
+    )
 
 
 def _unseen(
-    found: Hardware, driver: Driver | None, visible: str | None
+    machine: Hardware, driver: Driver | None, visible: str | None
 ) -> Iterator[tuple[str, str]]:
     """Yield why torch sees no GPU, or not all that there are, each with what to try."""
     if driver is None:
@@ -87,16 +89,18 @@ def _unseen(
         what = "the driver from its maker, or a restart where it was updated since"
         yield f"NVIDIA's driver does not answer: {driver.error}", what
         return
-    count = sum(device.name.startswith("cuda") for device in found.devices)
-    if count or found.rocm:
+    count = sum(device.name.startswith("cuda") for device in machine.devices)
+    if count or machine.rocm:
         return
-    if found.cuda is None:
+    if machine.cuda is None:
         what = "there is an NVIDIA driver, but this torch was built without CUDA"
         yield what, "the torch of pytorch.org that matches the driver"
     elif visible is not None:
         yield f"CUDA_VISIBLE_DEVICES={visible} hides the GPUs from torch", "unset it"
-    elif driver.cuda is not None and _version(driver.cuda) < _version(found.cuda):
-        what = f"the driver supports CUDA up to {driver.cuda}, and torch is built for {found.cuda}"
+    elif driver.cuda is not None and _version(driver.cuda) < _version(machine.cuda):
+        what = (
+            f"the driver supports CUDA up to {driver.cuda}, and torch is built for {machine.cuda}"
+        )
         yield what, "a newer driver, or the torch of pytorch.org that matches this one"
     else:
         yield "the driver has GPUs that torch cannot use", "python -m torch.utils.collect_env"
@@ -178,11 +182,11 @@ def folders() -> dict[str, dict[str, Any]]:
     from llmscope.tui.session.state_folder import state_folder
 
     places = {"cache": cache_folder(), "state": state_folder()}
-    found: dict[str, dict[str, Any]] = {
+    known_folders: dict[str, dict[str, Any]] = {
         name: {"path": str(path), "writable": _writable(path)} for name, path in places.items()
     }
     # llmscope only reads this folder.
-    return found | {"config": {"path": str(config_folder()), "writable": None}}
+    return known_folders | {"config": {"path": str(config_folder()), "writable": None}}
 
 
 def _writable(folder: Path) -> bool:
@@ -221,23 +225,23 @@ def _without_secrets(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//", address)
 
 
-def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def missing(checks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield problems, each with what to try."""
     both = clash()
     if both is not None:
         yield both
     yield from _unmet()
-    if found["versions"]["resvg-py"] is None:
+    if checks["versions"]["resvg-py"] is None:
         yield "png needs resvg-py", "pip install resvg-py"
-    if found["machine"] is not None and find_spec("pip") is None:
+    if checks["machine"] is not None and find_spec("pip") is None:
         yield "pypi: needs pip, and this Python has none", "python -m ensurepip"
-    for name, folder in found["folders"].items():
+    for name, folder in checks["folders"].items():
         if folder["writable"] is False:
             variable = f"LLMSCOPE_{name.upper()}"
             yield f"the {name} folder {folder['path']} cannot be written", f"set {variable}"
-    if found["hub"]["offline"]:
+    if checks["hub"]["offline"]:
         yield "HF_HUB_OFFLINE keeps the hub out", "unset it to download models"
-    yield from _terminal_wants(found["terminal"])
+    yield from _terminal_wants(checks["terminal"])
 
 
 def _terminal_wants(terminal: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

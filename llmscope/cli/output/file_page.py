@@ -33,17 +33,19 @@ def file_page(
         ScopeError: the file cannot be read or shown, or the theme does not exist.
     """
     look = picture_look(theme, tier, ascii, Output(path, "html", force=False))
-    found = recorded(path)
-    edits = EditsCaption(tuple(map(str, found.edits)), found.other, found.other is not None)
+    recorded_file = recorded(path)
+    edits = EditsCaption(
+        tuple(map(str, recorded_file.edits)), recorded_file.other, recorded_file.other is not None
+    )
     try:
         page = render(
-            found.figures,
+            recorded_file.figures,
             "html",
             size=AUTO,
             look=look,
-            focus=found.focus,
+            focus=recorded_file.focus,
             whatif=edits,
-            about=found.about,
+            about=recorded_file.about,
         )
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ScopeError(

@@ -35,9 +35,9 @@ def machine_rows(machine: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def hardware_report(found: Mapping[str, Any]) -> Iterator[str]:
+def hardware_report(checks: Mapping[str, Any]) -> Iterator[str]:
     """Yield the sections about GPUs, dtypes, model sizes and quantised weights."""
-    machine, driver = found["machine"], found["driver"]
+    machine, driver = checks["machine"], checks["driver"]
     devices = [] if machine is None else machine["devices"]
     rows = [*_driver_rows(machine, driver), *_gpu_rows(devices, driver)]
     if rows:
@@ -47,7 +47,7 @@ def hardware_report(found: Mapping[str, Any]) -> Iterator[str]:
     yield "dtypes\n" + table(list(_dtype_rows(devices)))
     title = "largest model, in parameters: its weights in nine tenths of what is free\n"
     yield title + table(list(_size_rows(devices)), right=frozenset(range(1, 5)))
-    checked = found["quantised"]
+    checked = checks["quantised"]
     yield f"quantised weights, on {checked['device']}\n" + table(list(_method_rows(checked)))
 
 
@@ -145,15 +145,15 @@ def _taken(gpu: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"taken: {total}" + ("" if processes else ", by no process")
     ordered = sorted(processes, key=lambda process: -(process["bytes"] or 0))
-    for one in ordered[:MOST_PROCESSES]:
-        size = "unknown bytes" if one["bytes"] is None else gigabytes(one["bytes"])
-        yield f"  {size} by {one['name']} (process {one['pid']})"
+    for taker in ordered[:MOST_PROCESSES]:
+        size = "unknown bytes" if taker["bytes"] is None else gigabytes(taker["bytes"])
+        yield f"  {size} by {taker['name']} (process {taker['pid']})"
     if len(ordered) > MOST_PROCESSES:
         yield f"  and {len(ordered) - MOST_PROCESSES} processes more"
-    told = sum(process["bytes"] or 0 for process in processes)
+    known_bytes = sum(process["bytes"] or 0 for process in processes)
     known = processes and all(process["bytes"] is not None for process in processes)
-    if known and used is not None and used - told > GIGABYTE:
-        yield f"  {gigabytes(used - told)} by processes that cannot be seen from here"
+    if known and used is not None and used - known_bytes > GIGABYTE:
+        yield f"  {gigabytes(used - known_bytes)} by processes that cannot be seen from here"
 
 
 def _dtype_rows(devices: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:

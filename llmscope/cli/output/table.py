@@ -16,10 +16,10 @@ def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) ->
     """
     from rich.cells import cell_len
 
-    shown = [[display_text(cell).replace("\n", " ") for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    texts = [[display_text(cell).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
     lines = []
-    for row in shown:
+    for row in texts:
         cells = []
         for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
             gap = " " * (width - cell_len(cell))

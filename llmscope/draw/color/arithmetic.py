@@ -74,9 +74,9 @@ def luminance(rgb: RGB) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: RGB, other: RGB) -> float:
+def contrast(color: RGB, other: RGB) -> float:
     """Return the WCAG contrast ratio of two colours, 1 to 21."""
-    low, high = sorted((luminance(one), luminance(other)))
+    low, high = sorted((luminance(color), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -104,13 +104,13 @@ def _from_oklab(light: float, green_red: float, blue_yellow: float) -> RGB:
     )
 
 
-def mix(one: RGB, other: RGB, share: float) -> RGB:
+def mix(color: RGB, other: RGB, share: float) -> RGB:
     """Mix two colours in OKLab (Ottosson 2020); `share` 0 gives `one`, 1 gives `other`."""
     if share <= 0:
-        return one
+        return color
     if share >= 1:
         return other
-    start, end = _oklab(one), _oklab(other)
+    start, end = _oklab(color), _oklab(other)
     return _from_oklab(*(a + (b - a) * share for a, b in zip(start, end, strict=True)))
 
 
@@ -136,9 +136,9 @@ def xterm(index: int) -> RGB:
     return grey, grey, grey
 
 
-def distance(one: RGB, other: RGB) -> float:
+def distance(color: RGB, other: RGB) -> float:
     """Return the distance of two colours in OKLab, where black and white are 1 apart."""
-    return math.dist(_oklab(one), _oklab(other))
+    return math.dist(_oklab(color), _oklab(other))
 
 
 @lru_cache(maxsize=4096)
@@ -181,16 +181,16 @@ def monotone_256(stops: tuple[RGB, ...], samples: int = 48) -> tuple[int, ...]:
     nodes.sort(key=lambda node: (node.light if rising else -node.light, node.index))
     # For each colour the best chain that ends there: its score, and the previous colour.
     best: dict[int, tuple[float, int]] = {first: (0.0, first)}
-    kept = [node for node in nodes if node.index == first]
+    chosen = [node for node in nodes if node.index == first]
     for node in nodes:
         ways = [
             (best[before.index][0] + _STEP - node.off - before.strain(node, line), before.index)
-            for before in kept
+            for before in chosen
             if before.place < node.place and abs(before.lab[0] - node.lab[0]) > _JUST_SEEN
         ]
         if node.index != first and ways:
             best[node.index] = max(ways)
-            kept.append(node)
+            chosen.append(node)
     if last not in best:
         return (first, last)
     chain = [last]

@@ -67,8 +67,8 @@ def theme_folder() -> Path:
 @cache
 def theme_names() -> tuple[str, ...]:
     """Return the names of the built-in themes, the default first."""
-    found = sorted(path.stem for path in theme_folder().glob("*.toml"))
-    return tuple(sorted(found, key=lambda name: name != DEFAULT_THEME))
+    names = sorted(path.stem for path in theme_folder().glob("*.toml"))
+    return tuple(sorted(names, key=lambda name: name != DEFAULT_THEME))
 
 
 def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = None) -> Theme:

@@ -43,10 +43,10 @@ class Read:
 def own_theme_names() -> tuple[str, ...]:
     """Return the names of the user's themes, except those named like a built-in theme."""
     try:
-        found = sorted((config_folder() / "themes").glob("*.toml"))
+        paths = sorted((config_folder() / "themes").glob("*.toml"))
     except OSError:
         return ()
-    return tuple(path.stem for path in found if path.is_file() and path.stem not in theme_names())
+    return tuple(path.stem for path in paths if path.is_file() and path.stem not in theme_names())
 
 
 def hidden_themes() -> tuple[Path, ...]:
@@ -74,7 +74,7 @@ def unknown_theme(name: str) -> ScopeError:
     known = (*theme_names(), *own_theme_names())
     near = nearest(name, known)
     hint = f"{display_text(near, whitespace=True)}; all: " if near else "one of "
-    listed = ", ".join(display_text(one, whitespace=True) for one in known)
+    listed = ", ".join(display_text(name, whitespace=True) for name in known)
     return WrongUseError(f"no theme {quoted_text(name)}", hint + listed)
 
 
@@ -202,8 +202,8 @@ def unreadable(theme: Theme) -> Iterator[str]:
 def _notice(path: Path, flaws: list[str]) -> str:
     if not flaws:
         return ""
-    told = flaws[:_TOLD] + ([f"and {len(flaws) - _TOLD} more"] if len(flaws) > _TOLD else [])
-    return display_text(f"theme {path}: {'; '.join(told)}").replace("\n", " ")
+    first = flaws[:_TOLD] + ([f"and {len(flaws) - _TOLD} more"] if len(flaws) > _TOLD else [])
+    return display_text(f"theme {path}: {'; '.join(first)}").replace("\n", " ")
 
 
 def _shown(value: object) -> str:

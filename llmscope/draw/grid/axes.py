@@ -30,8 +30,10 @@ def row_label(grid: Grid, text: str, focused: bool, layout: Layout, style_set: S
     if not layout.gutter:
         return line
     name = fit(text, min(cell_len(text), layout.gutter - 2), style_set.glyphs.ellipsis)
-    shown = fit((style_set.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right")
-    return line.add(f"{shown} ", style_set.accent if focused else style_set.dim, layout.gutter)
+    fitted = fit(
+        (style_set.glyphs.mark if focused else "") + name, layout.gutter - 1, align="right"
+    )
+    return line.add(f"{fitted} ", style_set.accent if focused else style_set.dim, layout.gutter)
 
 
 def head_row(grid: Grid, layout: Layout, width: int, style_set: Styles) -> Row:
@@ -87,13 +89,13 @@ def _ticks(
     at which a stage of a training begins come before the others, each with a separator.
     """
     start, end = line.width, width
-    taken: list[tuple[int, int, str, bool]] = []
+    placed: list[tuple[int, int, str, bool]] = []
     window = layout.columns
     if focus is not None and focus in window.indices():
         text = style_set.glyphs.mark + labels[focus]
         length = min(cell_len(text), end - start)
         place = min(start + (focus - window.start) * layout.cell, end - length)
-        taken.append((place, place + length, fit(text, length, style_set.glyphs.ellipsis), True))
+        placed.append((place, place + length, fit(text, length, style_set.glyphs.ellipsis), True))
     begun = [index for index in stages if index in window.indices()]
     for index in (*begun, *(index for index in window.indices() if index not in stages)):
         label = (style_set.glyphs.track_down if index in stages else "") + labels[index]
@@ -101,10 +103,10 @@ def _ticks(
         stop = place + cell_len(label)
         if stop > end or index == focus:
             continue
-        if any(place < other_stop + 1 and stop + 1 > other for other, other_stop, *_ in taken):
+        if any(place < other_stop + 1 and stop + 1 > other for other, other_stop, *_ in placed):
             continue
-        taken.append((place, stop, label, False))
-    for place, stop, text, focused in sorted(taken):
+        placed.append((place, stop, label, False))
+    for place, stop, text, focused in sorted(placed):
         line.pad(place, style_set.base)
         line.add(text, style_set.accent if focused else style_set.dim, stop - place)
     return line.row(width, style_set.base)

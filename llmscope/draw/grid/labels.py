@@ -49,17 +49,17 @@ def prompt_texts(
         special: whether each token is special; empty if unknown.
         ascii: use only ASCII characters.
     """
-    shown = [token_text(label, ascii) for label in labels]
+    texts = [token_text(label, ascii) for label in labels]
     for stray, run in groupby(range(len(labels)), lambda index: bool(_STRAY.search(labels[index]))):
         if stray:
             places = list(run)
             for place, text in _parts([labels[place] for place in places], ascii):
-                shown[places[place]] = text
+                texts[places[place]] = text
     mark = (ASCII if ascii else UNICODE).special
     for index, marked in enumerate(special):
-        if marked and index < len(shown):
-            shown[index] = mark + shown[index]
-    return shown
+        if marked and index < len(texts):
+            texts[index] = mark + texts[index]
+    return texts
 
 
 def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # noqa: A002
@@ -68,15 +68,15 @@ def _parts(labels: Sequence[str], ascii: bool) -> Iterator[tuple[int, str]]:  # 
     A prompt that spells out escaped bytes has labels like these too, but no vocabulary has tokens
     that cut it in the same way.
     """
-    said = [_bytes(label) for label in labels]
-    owner = [index for index, data in enumerate(said) for _ in data]
+    data_of_each = [_bytes(label) for label in labels]
+    owner = [index for index, data in enumerate(data_of_each) for _ in data]
     at = 0
-    for char in b"".join(said).decode("utf-8", "surrogateescape"):
+    for char in b"".join(data_of_each).decode("utf-8", "surrogateescape"):
         size = len(char.encode("utf-8", "surrogateescape"))
         parts = list(dict.fromkeys(owner[at : at + size]))
         for number, index in enumerate(parts if len(parts) > 1 else (), 1):
-            blank = said[index][:1] == b" "
-            if len(said[index]) - blank == owner[at : at + size].count(index):
+            blank = data_of_each[index][:1] == b" "
+            if len(data_of_each[index]) - blank == owner[at : at + size].count(index):
                 drawn = token_text(char, ascii)
                 if drawn != char:  # an escaped character: show its bytes, which are shorter
                     drawn = token_text(labels[index][blank:], ascii)

@@ -45,26 +45,26 @@ def paint_next_token(figure: Figure, canvas: Canvas) -> Painting:
     edited = "kl" in figure.extra
     # Remarks go below the candidates but never replace the first two.
     remarks = min(1 + edited, max(0, height - 2))
-    shown = min(len(labels), height - remarks)
-    smallest = min((v for v in values[:shown] if v > 0), default=1.0)
+    count = min(len(labels), height - remarks)
+    smallest = min((v for v in values[:count] if v > 0), default=1.0)
     numbers = [percent(value, 1 if smallest >= 0.0005 else 2) for value in values]
-    kept = [bool(item) for item in figure.extra.get("kept", ())] or [True] * len(labels)
+    is_kept = [bool(item) for item in figure.extra.get("kept", ())] or [True] * len(labels)
     ids = list(figure.extra.get("ids", ()))
     target = figure.extra.get("target_id")
     marked = next((row for row, item in enumerate(ids) if item == target), None)
-    changes = change_texts(figure, style_set)[:shown] if edited else None
+    changes = change_texts(figure, style_set)[:count] if edited else None
     rows = _rows(
-        *(labels[:shown], numbers[:shown], values[:shown], width, style_set, marked, kept),
+        *(labels[:count], numbers[:count], values[:count], width, style_set, marked, is_kept),
         changes=changes,
     )
-    rows.extend([Line().row(width, style_set.base)] * (height - remarks - shown))
+    rows.extend([Line().row(width, style_set.base)] * (height - remarks - count))
     if remarks > 1:
         rows.append(_parts_row(moved_parts(figure), width, style_set))
     if remarks:
-        listed = marked is not None and marked < shown
+        listed = marked is not None and marked < count
         parts = remark_parts(figure, listed, style_set.look.ascii)
         rows.append(_parts_row(parts, width, style_set))
-    down = {row: (figure.axes[0].name, row) for row in range(shown)}
+    down = {row: (figure.axes[0].name, row) for row in range(count)}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
@@ -110,7 +110,7 @@ def _rows(
     width: int,
     style_set: Styles,
     marked: int | None,
-    kept: Sequence[bool],
+    is_kept: Sequence[bool],
     changes: Sequence[tuple[str, Style]] | None = None,
     words: Sequence[str] = (),
 ) -> list[Row]:
@@ -118,8 +118,8 @@ def _rows(
     wide = max((cell_len(text) for text in numbers), default=0)
     wide = max(wide, 6)
     more = max((cell_len(text) + 1 for text, _ in changes or ()), default=0)
-    most = max((cell_len(label) for label in labels), default=1)
-    named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
+    widest = max((cell_len(label) for label in labels), default=1)
+    named = max(1, min(widest, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
     room = rest = width - named - wide - more - 3
     if words:  # more informative than the bar, so they get more of the width
         longest = max(cell_len(text) for text in words)
@@ -131,7 +131,7 @@ def _rows(
     glyphs = style_set.glyphs
     rows: list[Row] = []
     for row, (label, text) in enumerate(zip(labels, numbers, strict=True)):
-        focused, inside = row == marked, kept[row]
+        focused, inside = row == marked, is_kept[row]
         style = style_set.accent if focused else style_set.base if inside else style_set.dim
         mark = glyphs.mark if focused else " " if inside else glyphs.cut
         line = Line().add(mark + fit(label, named, glyphs.ellipsis), style)
@@ -143,10 +143,10 @@ def _rows(
             colour = style_set.bar_of(shares[row], signed=signed)
             line.add(bars[row], colour if inside else style_set.dim, room)
         if words and rest > room + 1:
-            said = _fit_before_stars(
+            beside_text = _fit_before_stars(
                 quoting_text(words[row], style_set.look.ascii), rest - room - 1, glyphs.ellipsis
             )
-            line.add(f" {said}", style_set.base)
+            line.add(f" {beside_text}", style_set.base)
         rows.append(line.row(width, style_set.base))
     return rows
 
@@ -167,13 +167,13 @@ def change_texts(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:
     order = np.argsort(-before, kind="stable")
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
-    told = []
+    texts = []
     for row, (now, then) in enumerate(zip(figure.values.tolist(), before.tolist(), strict=True)):
         points = round(100 * (now - then), 1)
         moved = glyphs.up if rank[row] > row else glyphs.down if rank[row] < row else " "
         style = style_set.plus if points > 0 else style_set.minus if points < 0 else style_set.dim
-        told.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
-    return told
+        texts.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
+    return texts
 
 
 def page_next_token(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:

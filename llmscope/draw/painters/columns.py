@@ -42,30 +42,38 @@ def paint_columns(figure: Figure, canvas: Canvas) -> Painting:
     width, height, style_set = canvas.width, canvas.height, canvas.styles
     extra, ascii_ = figure.extra, style_set.look.ascii
     count = len(figure.axes[0])
-    cells = [np.asarray(one, dtype=np.float64) for one in extra.get("cells", (figure.values,))]
-    heads = [own_text(str(one), ascii_) for one in extra.get("heads", (figure.unit,))]
+    cells = [
+        np.asarray(cells_of_column, dtype=np.float64)
+        for cells_of_column in extra.get("cells", (figure.values,))
+    ]
+    heads = [own_text(str(head), ascii_) for head in extra.get("heads", (figure.unit,))]
     units = list(extra.get("units", ())) or [figure.unit] * len(cells)
-    texts = [str(one) for one in extra.get("texts", figure.axes[0].labels)]
+    texts = [str(text) for text in extra.get("texts", figure.axes[0].labels)]
     chosen, here = extra.get("chosen"), extra.get("here")
     window = Window.around(here if here is not None else chosen or 0, count, max(1, height - 1))
     inside = slice(window.start, window.stop)
     first = len(str(count)) + 2
-    numbers = [_numbers(one, unit, style_set) for one, unit in zip(cells, units, strict=True)]
+    numbers = [
+        _numbers(cells_of_column, unit, style_set)
+        for cells_of_column, unit in zip(cells, units, strict=True)
+    ]
     wide = [
         max(NUMBER, cell_len(head)) if width > 40 else max(6, max(map(cell_len, texts_), default=0))
         for head, texts_ in zip(heads, numbers, strict=True)
     ]
-    shown = len(wide)
-    while shown > 1 and width - first - sum(wide[:shown]) - shown < LEAST_TEXT:
-        shown -= 1  # the text says what a row is: the last columns make room for it
-    heads, wide, cells = heads[:shown], wide[:shown], cells[:shown]
-    numbers, units = numbers[:shown], units[:shown]
+    fitting = len(wide)
+    while fitting > 1 and width - first - sum(wide[:fitting]) - fitting < LEAST_TEXT:
+        fitting -= 1  # the text says what a row is: the last columns make room for it
+    heads, wide, cells = heads[:fitting], wide[:fitting], cells[:fitting]
+    numbers, units = numbers[:fitting], units[:fitting]
     rest = width - first - sum(wide) - len(wide)
-    said = min(max(map(len, texts), default=0), max(LEAST_TEXT, rest * TEXT // 100))
-    bar = min(MOST_BAR, max(0, rest - said) // max(len(cells), 1) - 1)
+    text_width = min(max(map(len, texts), default=0), max(LEAST_TEXT, rest * TEXT // 100))
+    bar = min(MOST_BAR, max(0, rest - text_width) // max(len(cells), 1) - 1)
     bars = [
-        signed_bar_texts(_shares(one, unit)[inside], bar, style_set) if bar >= LEAST_BAR else None
-        for one, unit in zip(cells, units, strict=True)
+        signed_bar_texts(_shares(cells_of_column, unit)[inside], bar, style_set)
+        if bar >= LEAST_BAR
+        else None
+        for cells_of_column, unit in zip(cells, units, strict=True)
     ]
     line = Line().add(" " * first, style_set.dim)
     for at, head in enumerate(heads):
@@ -77,8 +85,8 @@ def paint_columns(figure: Figure, canvas: Canvas) -> Painting:
         style = style_set.accent if marked else style_set.base
         mark = style_set.glyphs.mark if place == chosen else " "
         line = Line().add(f"{mark}{place + 1:>{first - 2}} ", style)
-        for at, told in enumerate(numbers):
-            line.add(fit(told[place], wide[at], align="right"), style)
+        for at, texts_of_column in enumerate(numbers):
+            line.add(fit(texts_of_column[place], wide[at], align="right"), style)
             drawn = bars[at]
             if drawn is not None:
                 value = cells[at][place]

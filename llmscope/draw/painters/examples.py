@@ -44,7 +44,7 @@ def paint_examples(figure: Figure, canvas: Canvas) -> Painting:
     named = PART if width - NUMBER - PART >= LEAST else 0
     room = width - NUMBER - named
     middle = named + NUMBER + int(BEFORE * room)
-    parts = [str(one) for one in figure.extra.get("part", ())] or [""] * len(windows)
+    parts = [str(part) for part in figure.extra.get("part", ())] or [""] * len(windows)
     rows: list[Row] = []
     for index in range(min(height, len(windows))):
         tokens, values, peak = windows[index]
@@ -82,12 +82,18 @@ def example_windows(figure: Figure) -> list[ExampleWindow] | None:
     tokens, values, peaks = (extra.get(name, ()) for name in ("tokens", "activations", "peaks"))
     if not len(tokens) == len(values) == len(peaks) == count:
         return None
-    made: list[ExampleWindow] = []
-    for some, own, peak in zip(tokens, values, peaks, strict=True):
-        if len(some) != len(own) or not 0 <= int(peak) < len(some):
+    result: list[ExampleWindow] = []
+    for window_tokens, window_values, peak in zip(tokens, values, peaks, strict=True):
+        if len(window_tokens) != len(window_values) or not 0 <= int(peak) < len(window_tokens):
             return None
-        made.append(([str(one) for one in some], [_number(one) for one in own], int(peak)))
-    return made
+        result.append(
+            (
+                [str(token) for token in window_tokens],
+                [_number(value) for value in window_values],
+                int(peak),
+            )
+        )
+    return result
 
 
 def page_examples(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
@@ -129,10 +135,10 @@ def _text(token: str, style_set: Styles) -> str:
 
 def _last(texts: Sequence[str], styles: Sequence[Style], room: int) -> list[tuple[str, Style]]:
     """Return as many of the last texts as fit, with their styles."""
-    kept: list[tuple[str, Style]] = []
+    pieces: list[tuple[str, Style]] = []
     for text, style in zip(reversed(texts), reversed(styles), strict=True):
         room -= cell_len(text)
         if room < 0:
             break
-        kept.append((text, style))
-    return kept[::-1]
+        pieces.append((text, style))
+    return pieces[::-1]

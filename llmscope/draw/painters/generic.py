@@ -174,11 +174,11 @@ def _names(figure: Figure, marks: str, width: int, style_set: Styles) -> Row | N
     names = axis_labels(figure, 0, style_set.look.ascii) if len(figure.axes) == 2 else []
     for index, name in enumerate(names):
         mark = f"{marks[index % len(marks)]} " if marks else style_set.glyphs.thumb
-        shown = f"{'  ' if line.width else ''}{mark}{name}"
-        if line.width + cell_len(shown) + 2 > width - BORDER:
+        text = f"{'  ' if line.width else ''}{mark}{name}"
+        if line.width + cell_len(text) + 2 > width - BORDER:
             line.add(f" {style_set.glyphs.ellipsis}", style_set.dim)
             break
-        line.add(shown, _series(style_set, index))
+        line.add(text, _series(style_set, index))
     return line.row(line.width, style_set.base) if line.width else None
 
 

@@ -41,8 +41,8 @@ def paint_heads(figure: Figure, canvas: Canvas) -> Painting:
     painting = paint_grid(grid, width, height - words, style_set)
     if not words:
         return painting
-    said = _largest(figure, grid.row, grid.column, width, style_set)
-    return replace(painting, rows=finish((*painting.rows, said), width, height, style_set.base))
+    remark = _largest(figure, grid.row, grid.column, width, style_set)
+    return replace(painting, rows=finish((*painting.rows, remark), width, height, style_set.base))
 
 
 def _shares(figure: Figure) -> Callable[[int, int], str]:

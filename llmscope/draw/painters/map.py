@@ -71,8 +71,8 @@ def map_texts(figure: Figure, ascii: bool) -> MapTexts:  # noqa: A002
     marks = {
         row: sign for name, (sign, _) in LENS_MARKS.items() for row in figure.extra.get(name, ())
     }
-    there = {*marks.values(), *(LENS_MARKS[one][0] for row in cells for one in row if one)}
-    legend = [said for sign, said in LENS_MARKS.values() if sign in there]
+    there = {*marks.values(), *(LENS_MARKS[mark][0] for row in cells for mark in row if mark)}
+    legend = [meaning for sign, meaning in LENS_MARKS.values() if sign in there]
     return MapTexts(
         [
             plain_text(label, ascii) + kind_letter(label, kinds) + marks.get(row, "")
@@ -112,12 +112,12 @@ def paint_map(figure: Figure, canvas: Canvas) -> Painting:
     if tokens is not None and (span := _span_of(positions, tokens)) is not None:
         special = tokens.extra.get("special", special)[span]
         foot = Foot("surprisal", tokens.values[span], plain_text(tokens.unit, ascii_))
-    shown = prompt_texts(positions.labels, special, ascii_)
+    token_texts = prompt_texts(positions.labels, special, ascii_)
     texts = map_texts(figure, ascii_)
     grid = Grid(
         figure.values,
         texts.rows,
-        shown,
+        token_texts,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
         positions.index(focus.position) if positions.name == "position" else None,

@@ -52,19 +52,19 @@ def paint_neurons(figure: Figure, canvas: Canvas) -> Painting:
     scale = Scale.of_figure(figure)
     ramp = scale.ramp(style_set)
     steps = scale.steps(figure.values, len(ramp))
-    shown = min(len(neurons), max(1, height - head - bottom))
-    values = figure.values[here, :shown]
+    count = min(len(neurons), max(1, height - head - bottom))
+    values = figure.values[here, :count]
     # A full bar is the largest value here: the strip beside shows how it compares along the prompt.
     largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     shares = (values.astype(np.float64) / largest).tolist()
-    bars = signed_bar_texts(shares, bar, style_set) if bar else [""] * shown
+    bars = signed_bar_texts(shares, bar, style_set) if bar else [""] * count
     chosen = str(focus.neuron)
     numbers = column(values, SLOTS - 1, style_set.glyphs.missing)
     rows: list[Row] = (
         [_head(positions, here, window, cell, start, width, style_set)] if head else []
     )
     down: dict[int, tuple[str, int]] = {}
-    for index in range(shown):
+    for index in range(count):
         name = fit(neurons[index], named, style_set.glyphs.ellipsis, "right")
         here_now = neurons[index] == chosen
         line = (

@@ -168,7 +168,7 @@ def _runs(line: str) -> list[tuple[str, int]]:
     runs: list[tuple[str, int]] = []
     for codes, text in _RUN.findall(line):
         if text:
-            found = _FOREGROUND.search(codes)
-            number = int(found[1]) - _FIRST_SERIES if found and text.strip() else -1
+            match = _FOREGROUND.search(codes)
+            number = int(match[1]) - _FIRST_SERIES if match and text.strip() else -1
             runs.append((text, number))
     return runs

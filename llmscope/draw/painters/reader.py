@@ -63,15 +63,15 @@ class WrappedText:
     def moved(self, position: int, by: int) -> int:
         """Return the token `by` lines below a token (above: negative), in the same column."""
         here = self.line_of[position]
-        start = next((one.start for one in self.lines[here] if one.position == position), 0)
+        start = next((piece.start for piece in self.lines[here] if piece.position == position), 0)
         step = 1 if by > 0 else -1
         at = max(0, min(here + by, len(self.lines) - 1))
         while 0 <= at < len(self.lines):
             pieces = self.lines[at]
             index = bisect_right([piece.start for piece in pieces], start) - 1
-            found = pieces[max(0, index)].position if pieces else position
-            if found != position and (self.line_of[found] - here) * step >= 0:
-                return found
+            target = pieces[max(0, index)].position if pieces else position
+            if target != position and (self.line_of[target] - here) * step >= 0:
+                return target
             at += step  # the line holds nothing but this token, or the end of one before it
         return position
 
@@ -100,17 +100,19 @@ def wrap_tokens(
         if at:
             lines, known = list(before.lines[:at]), before.line_of[: before.lines[at][0].position]
     wrapper = _Wrapper(width, ascii, lines)
-    kept = len(lines)
+    first_new = len(lines)
     for position in range(len(known), len(labels)):
         wrapper.add(position, labels[position])
     wrapper.close()
-    found = dict[int, int]()
-    for at in range(kept, len(lines)):
+    lines_by_position = dict[int, int]()
+    for at in range(first_new, len(lines)):
         for piece in lines[at]:
-            found.setdefault(piece.position, at)
+            lines_by_position.setdefault(piece.position, at)
     line_of, last = list(known), known[-1] if known else 0
     for position in range(len(known), len(labels)):
-        last = found.get(position, last)  # a token without text is where the one before is
+        last = lines_by_position.get(
+            position, last
+        )  # a token without text is where the one before is
         line_of.append(last)
     return WrappedText(labels, width, ascii, tuple(lines), tuple(line_of))
 

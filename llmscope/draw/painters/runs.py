@@ -49,22 +49,22 @@ def paint_runs(figure: Figure, canvas: Canvas) -> Painting:
     ]
     heads = [plain_text(head, ascii_) for head in HEADS]
     widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
-    kept = len(widths)
-    while kept > 2 and sum(widths[:kept]) + GAP * (kept - 1) > width:
-        kept -= 1
-    spare = sum(widths[:kept]) + GAP * (kept - 1) - width
+    count = len(widths)
+    while count > 2 and sum(widths[:count]) + GAP * (count - 1) > width:
+        count -= 1
+    spare = sum(widths[:count]) + GAP * (count - 1) - width
     if spare > 0:
         widths[0] = max(LEAST_NAME, widths[0] - spare)
     rows: list[Row] = []
     for place, texts in enumerate((heads, *cells)):
         line = Line()
-        for column, text in enumerate(texts[:kept]):
+        for column, text in enumerate(texts[:count]):
             room = widths[column]
             cut = fit(text, min(room, max(cell_len(text), 1)), style_set.glyphs.ellipsis)
             pad = " " * (room - cell_len(cut))
             style = style_set.base if place else style_set.dim
             line.add(cut + pad if column < 2 else pad + cut, style)
-            if column < kept - 1:
+            if column < count - 1:
                 line.add(" " * GAP, style_set.base)
         rows.append(line.row(width, style_set.base))
     return Painting(finish(rows, width, height, style_set.base), None, {}, {})

@@ -96,28 +96,28 @@ def paint_small_multiples(figure: Figure, canvas: Canvas) -> Painting:
     chosen = focused_index(figure.axes[0], focus) or 0
     room = height - 2 * words  # the text, and a blank row above it
     shape = (len(figure.axes[0]), len(figure.axes[1]), len(figure.axes[2]))
-    made = plan(shape, width, room, dots, chosen)
-    steps = scale.steps(_pooled(figure.values, made.pool), len(ramp))
+    layout = plan(shape, width, room, dots, chosen)
+    steps = scale.steps(_pooled(figure.values, layout.pool), len(ramp))
     row = focused_index(figure.axes[1], focus)
     rows: list[Row] = []
     boxes: list[Box] = []
-    for start in range(made.shown.start, made.shown.stop, made.beside):
-        band = range(start, min(start + made.beside, made.shown.stop))
-        if rows and made.apart:
+    for start in range(layout.shown.start, layout.shown.stop, layout.beside):
+        band = range(start, min(start + layout.beside, layout.shown.stop))
+        if rows and layout.apart:
             rows.append(Line().row(width, style_set.base))
         top = len(rows)
-        rows.append(_numbers(figure, band, chosen, made, width, style_set))
-        for line in range(made.height):
-            rows.append(_line(steps, band, line, chosen, row, made, dots, ramp, width, style_set))
+        rows.append(_numbers(figure, band, chosen, layout, width, style_set))
+        for line in range(layout.height):
+            rows.append(_line(steps, band, line, chosen, row, layout, dots, ramp, width, style_set))
         for place, index in enumerate(band):
-            left = GAP + place * (made.width + GAP)
-            across = range(left - 1, left + made.width)
+            left = GAP + place * (layout.width + GAP)
+            across = range(left - 1, left + layout.width)
             boxes.append((across, range(top, len(rows)), figure.axes[0].name, index))
     rows = list(finish(rows, width, room, style_set.base))
     if words:
         rows += (Line().row(width, style_set.base), _words(figure, chosen, row, width, style_set))
     key = legend(scale, figure.unit, style_set, width)
-    return Painting(tuple(rows), key, boxes=tuple(boxes), remark=_remark(figure, made))
+    return Painting(tuple(rows), key, boxes=tuple(boxes), remark=_remark(figure, layout))
 
 
 def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
@@ -197,12 +197,12 @@ def _words(figure: Figure, chosen: int, row: int | None, width: int, style_set: 
 
 def _remark(figure: Figure, layout: TileLayout) -> str:
     """Return the text to append to the title: which tiles are visible, and how much is pooled."""
-    said = []
-    axis, shown = figure.axes[0], layout.shown
-    if shown.partial and shown.size:
-        said.append(f"{axis.name} {shown.start}–{shown.stop - 1} of {shown.count}")
+    texts = []
+    axis, window = figure.axes[0], layout.shown
+    if window.partial and window.size:
+        texts.append(f"{axis.name} {window.start}–{window.stop - 1} of {window.count}")
     if layout.pool > 1:
         step = layout.pool * figure.axes[1].step
         tokens = all(axis.name in PROMPT_AXES for axis in figure.axes[1:])
-        said.append(f"max of {step}×{step} {'tokens' if tokens else 'cells'}")
-    return " · ".join(said)
+        texts.append(f"max of {step}×{step} {'tokens' if tokens else 'cells'}")
+    return " · ".join(texts)

@@ -33,8 +33,8 @@ def strongest_of_blocks(values: NDArray[np.float32], size: int) -> NDArray[np.fl
     starts = np.arange(0, len(values), size)
     high = np.fmax.reduceat(values, starts)
     low = np.fmin.reduceat(values, starts)
-    found: NDArray[np.float32] = np.where(np.abs(low) > np.abs(high), low, high)
-    return found
+    strongest: NDArray[np.float32] = np.where(np.abs(low) > np.abs(high), low, high)
+    return strongest
 
 
 def strip_scale(high: float, *, signed: bool = False) -> Scale:

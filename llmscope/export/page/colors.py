@@ -17,7 +17,7 @@ def page_theme(look: RenderOptions) -> Theme:
     """Return the theme of a page: of tier `none`, with greys as bright as its own two colours."""
     if look.tier != "none":
         return look.theme
-    text, background = (_grey(one) for one in (look.theme.text, look.theme.background))
+    text, background = (_grey(color) for color in (look.theme.text, look.theme.background))
     return replace(look.theme, text=text, background=background)
 
 
@@ -51,7 +51,7 @@ def colors_of(look: RenderOptions) -> dict[str, Any]:
         "series": list(theme.categorical),
         "sequential": _inked(along(_stops(theme.sequential), LEVELS), styles),
         "diverging": _inked((*reversed(below[1:]), *above), styles),
-        "marks": grey or all(distance(one, other) < APART for one, other in ends),
+        "marks": grey or all(distance(color, other) < APART for color, other in ends),
     }
 
 
@@ -79,7 +79,7 @@ def _in_greys(theme: Theme) -> Theme:
 def _inked(shades: tuple[RGB, ...], styles: Styles) -> list[list[str]]:
     """Return each background with the colour of text that is readable on it."""
     inked: list[Style] = [styles.on(Color.from_rgb(*shade)) for shade in shades]
-    return [[_hex(one.bgcolor), _hex(one.color)] for one in inked]
+    return [[_hex(style.bgcolor), _hex(style.color)] for style in inked]
 
 
 def _stops(names: tuple[str, ...]) -> tuple[RGB, ...]:

@@ -63,7 +63,8 @@ def page_data(
         if "seen" in figure.extra and focus.cell is not None:  # a cell of a step: its own token
             along = [axis for axis in record.get("axes", ()) if axis["along"]]
             place = next(
-                (one["start"] + one["at"] for one in along if one["at"] is not None), place
+                (slider["start"] + slider["at"] for slider in along if slider["at"] is not None),
+                place,
             )
     return {
         "colors": colors_of(look),
@@ -104,15 +105,15 @@ def figure_data(
     if any(len(axis) > LONGEST_AXIS for axis in figure.axes) or not fits:
         sizes = " × ".join(f"{axis.name} {len(axis):,}" for axis in figure.axes)
         return record | {"draw": "picture", "message": plain_text(sizes, ascii_)}
-    said = [quoting_text(str(one), ascii_) for one in figure.extra.get("caption", ())]
+    notes = [quoting_text(str(line), ascii_) for line in figure.extra.get("caption", ())]
     infinite = int(np.isinf(figure.values).sum())
     if infinite:
-        said.append(f"{infinite} of the values are infinite")
+        notes.append(f"{infinite} of the values are infinite")
     kind = kind_of(figure, focus)
     return {
         **record,
         "draw": figure.kind,
-        "notes": said,
+        "notes": notes,
         "axes": _axes(figure, focus, ascii_),
         "values": packed(figure.values, "<f4"),
         "details": _details(figure, ascii_),
@@ -146,7 +147,7 @@ def _tokens(
         (tuple(figure.extra["special"]) for figure in figures if "special" in figure.extra), ()
     )
     if known:
-        return prompt_texts([str(one["text"]) for one in known], special, ascii)
+        return prompt_texts([str(token["text"]) for token in known], special, ascii)
     count = max(axis.stop for axis in axes)
     whole = next((axis for axis in axes if len(axis) == count and axis.start == 0), None)
     if whole is not None and count <= LONGEST_AXIS:
@@ -177,17 +178,17 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
     """Return the further arrays of a figure with a number for each of its values; no flags."""
     if figure.values.size > MOST_DETAILS:
         return []
-    found = []
+    details = []
     for name, value in figure.extra.items():
         if isinstance(value, list | tuple) and figure.values.shape == (len(value),):
-            plain = all(type(one) in (int, float) for one in value)
+            plain = all(type(item) in (int, float) for item in value)
             value = np.asarray(value if plain else ())
         if not isinstance(value, np.ndarray) or value.shape != figure.values.shape:
             continue
         if value.dtype.kind in "iuf":
-            shown = plain_text(NAMES.get(name, str(name).replace("_", " ")), ascii)
-            found.append({"name": shown, **packed(value, "<f8")})
-    return found
+            label = plain_text(NAMES.get(name, str(name).replace("_", " ")), ascii)
+            details.append({"name": label, **packed(value, "<f8")})
+    return details
 
 
 def _scale(figure: Figure, even: bool) -> dict[str, Any]:
@@ -211,8 +212,8 @@ def _bars(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
         "signed": bool((values < 0).any()),
         "scale": _scale(figure, even),
         "numbers": _numbers(figure, styles.glyphs.missing),
-        "beside": [quoting_text(str(one), look.ascii) for one in extra.get("beside", ())],
-        "kept": [bool(one) for one in extra.get("kept", ())],
+        "beside": [quoting_text(str(text), look.ascii) for text in extra.get("beside", ())],
+        "kept": [bool(flag) for flag in extra.get("kept", ())],
         "chosen": None,
         "remarks": [],
     }
@@ -227,8 +228,8 @@ def _numbers(figure: Figure, missing: str) -> list[str]:
     if figure.unit == "probability" and not is_difference(figure):
         smallest = float(values[values > 0].min(initial=1.0))
         places = None if len(figure.axes) > 1 else 1 if smallest >= 0.0005 else 2
-        return [percent(one, places) or missing for one in values.tolist()]
-    return [one.strip() for one in column(values, WIDTH, missing)]
+        return [percent(number, places) or missing for number in values.tolist()]
+    return [number.strip() for number in column(values, WIDTH, missing)]
 
 
 def _lines(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def _lines(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
 
 
 def _strip(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
-    special = [bool(one) for one in figure.extra.get("special", ())]
+    special = [bool(flag) for flag in figure.extra.get("special", ())]
     scale = Scale.of(figure.values, figure.unit, even=True, signed=is_difference(figure))
     low = 0.0 if scale.kind == "linear" and scale.low >= 0 else scale.low
     return {"scale": {"kind": scale.kind, "low": low, "high": scale.high}, "special": special}

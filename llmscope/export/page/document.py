@@ -94,8 +94,8 @@ def page_of(
             f"<details>\n<summary>Where it came from</summary>\n<dl>\n{rows}\n</dl>\n</details>"
         )
     style = f":root{{{_variables(look)}}}\n{styles()}"
-    own = " ".join(map(_allowed, (style, *_STYLE.findall(picture))))
-    policy = f"default-src 'none'; style-src {own}; base-uri 'none'; form-action 'none'"
+    own_styles = " ".join(map(_allowed, (style, *_STYLE.findall(picture))))
+    policy = f"default-src 'none'; style-src {own_styles}; base-uri 'none'; form-action 'none'"
     if program:
         policy = f"default-src 'none'; script-src {_allowed(program)}{policy[18:]}"
         parts.append(f'<script type="module">{program}</script>')
@@ -111,9 +111,9 @@ def page_of(
 
 def policy_of(page: str) -> str:
     """Return the content security policy of a page, for the header of a server's answer."""
-    found = _POLICY.search(page)
-    assert found is not None
-    return found[1]
+    match = _POLICY.search(page)
+    assert match is not None
+    return match[1]
 
 
 def data_text(data: Mapping[str, Any]) -> str:
@@ -128,8 +128,8 @@ def _variables(look: RenderOptions) -> str:
     """Return the colours of the theme as the custom properties that the styles use."""
     colors = colors_of(look)
     scheme = "dark" if colors["dark"] else "light"
-    said = "".join(f"--{name}:{value};" for name, value in colors["look"].items())
-    return f"color-scheme:{scheme};{said}"
+    declarations = "".join(f"--{name}:{value};" for name, value in colors["look"].items())
+    return f"color-scheme:{scheme};{declarations}"
 
 
 def _allowed(content: str) -> str:

@@ -54,8 +54,8 @@ class FigureWidget(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget by MIME type, with the svg and the text of the same figures."""
-        shown = super()._repr_mimebundle_(**kwargs)
-        bundle, *metadata = shown if isinstance(shown, tuple) else (shown,)
+        mimebundle = super()._repr_mimebundle_(**kwargs)
+        bundle, *metadata = mimebundle if isinstance(mimebundle, tuple) else (mimebundle,)
         whole = {**(bundle or {}), **self._still()}
         return (whole, *metadata) if metadata else whole
 

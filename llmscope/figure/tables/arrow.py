@@ -46,8 +46,8 @@ def arrow_type(name: str) -> pyarrow.DataType:
     """Return the type of a column."""
     import pyarrow
 
-    found: pyarrow.DataType = getattr(pyarrow, "bool_" if name == "bool" else name)()
-    return found
+    data_type: pyarrow.DataType = getattr(pyarrow, "bool_" if name == "bool" else name)()
+    return data_type
 
 
 def columns_in(declared: Sequence[Column], mode: str, axes: Sequence[str]) -> tuple[Column, ...]:
@@ -58,11 +58,11 @@ def columns_in(declared: Sequence[Column], mode: str, axes: Sequence[str]) -> tu
         mode: the figure's mode.
         axes: the names of the figure's axes.
     """
-    own = [one for one in declared if not one.modes or mode in one.modes]
-    keys = [one for one in own if one.role == "key"]
-    found = (*keys, *axis_columns(axes, [one.name for one in own]), *own)
+    of_mode = [column for column in declared if not column.modes or mode in column.modes]
+    keys = [column for column in of_mode if column.role == "key"]
+    columns = (*keys, *axis_columns(axes, [column.name for column in of_mode]), *of_mode)
     by_name: dict[str, Column] = {LINE.name: LINE}
-    for column in found:
+    for column in columns:
         by_name.setdefault(column.name, column)
         if column.name == "position":
             by_name.setdefault(FROM_END.name, FROM_END)
@@ -104,14 +104,14 @@ def described_in(schema: pyarrow.Schema) -> dict[str, Any] | None:
     return dict(record)
 
 
-def input_names(inputs: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+def input_names(inputs: Iterable[str], names_used: Iterable[str]) -> dict[str, str]:
     """Return the names in the tables of input columns, by their own names.
 
     Args:
         inputs: the names in the prompt file.
-        taken: the names that the tables have already.
+        names_used: the names that the tables have already.
     """
-    names, used = {}, set(taken)
+    names, used = {}, set(names_used)
     for name in inputs:
         free = name
         while free in used:
@@ -160,13 +160,13 @@ class TableWriter:
                 self._declared, self._mode, [axis.name for axis in figure.axes]
             )
             self._own = [column for column in self._columns if column.of is not None]
-        found = rows(figure, self._own)
-        count = len(next(iter(found.values()))) if found else 0
-        if "position" in found:
-            found[FROM_END.name] = (
-                [None] * count if length is None else np.asarray(found["position"]) - length
+        columns = rows(figure, self._own)
+        count = len(next(iter(columns.values()))) if columns else 0
+        if "position" in columns:
+            columns[FROM_END.name] = (
+                [None] * count if length is None else np.asarray(columns["position"]) - length
             )
-        self._held.append((found, count, line, figure.verdict.status, inputs))
+        self._held.append((columns, count, line, figure.verdict.status, inputs))
         self._count += count
         if self._count >= FLUSH:
             self._flush()
@@ -184,13 +184,13 @@ class TableWriter:
     def _flush(self) -> None:
         import pyarrow
 
-        counts = np.array([one[1] for one in self._held], np.int64)
+        counts = np.array([row[1] for row in self._held], np.int64)
         arrays = [self._array(column, counts) for column in self._columns]
         repeated = pyarrow.array(np.repeat(np.arange(len(counts)), counts))
         for name, kind in self._inputs.items():
-            values = pyarrow.array([one[4].get(name) for one in self._held], kind)
+            values = pyarrow.array([row[4].get(name) for row in self._held], kind)
             arrays.append(values.take(repeated))
-        fields = [(one.name, arrow_type(one.type)) for one in self._columns]
+        fields = [(column.name, arrow_type(column.type)) for column in self._columns]
         about = described(self._columns, list(self._inputs), lens=self.lens, mode=self._mode)
         schema = pyarrow.schema([*fields, *self._inputs.items()], metadata=about)
         table = pyarrow.Table.from_arrays(arrays, schema=schema)
@@ -213,9 +213,9 @@ class TableWriter:
         kind = arrow_type(column.type)
         if column is LINE or column is STATUS:
             place = 2 if column is LINE else 3
-            each = pyarrow.array([one[place] for one in self._held], kind)
+            each = pyarrow.array([row[place] for row in self._held], kind)
             return each.take(pyarrow.array(np.repeat(np.arange(len(counts)), counts)))
-        parts = [one[0][column.name] for one in self._held]
+        parts = [row[0][column.name] for row in self._held]
         if column.type == "string" or any(isinstance(part, list) for part in parts):
             values = [value for part in parts for value in part]
             if column.type != "string":

@@ -98,8 +98,8 @@ def by_row(source: str) -> Callable[[Figure], Any]:
     def read(figure: Figure) -> Any:
         import numpy as np
 
-        found = figure.extra.get(source)
-        return None if found is None else _down(np.asarray(found), figure)
+        value = figure.extra.get(source)
+        return None if value is None else _down(np.asarray(value), figure)
 
     return read
 

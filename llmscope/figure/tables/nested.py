@@ -22,8 +22,8 @@ def numbered(table: pyarrow.Table, lines: Sequence[int | None]) -> pyarrow.Table
     """
     import pyarrow
 
-    found = pyarrow.array(lines, "int64").take(table[LINE.name])
-    return table.set_column(0, LINE.name, found)
+    numbers = pyarrow.array(lines, "int64").take(table[LINE.name])
+    return table.set_column(0, LINE.name, numbers)
 
 
 def nested(

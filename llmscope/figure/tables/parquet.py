@@ -40,12 +40,12 @@ SECONDS = 20.0
 
 
 @contextmanager
-def opened_parquet(name: str | BinaryIO, shown: str) -> Iterator[pyarrow.parquet.ParquetFile]:
+def opened_parquet(name: str | BinaryIO, file_name: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     """Yield a Parquet file; errors of it within the block are told in one line.
 
     Args:
         name: its path, or an open file, of which only the declared sizes are checked.
-        shown: the path as error messages print it.
+        file_name: the path as error messages print it.
 
     Raises:
         ScopeError: it is not a Parquet file, is damaged, or over a limit.
@@ -57,20 +57,20 @@ def opened_parquet(name: str | BinaryIO, shown: str) -> Iterator[pyarrow.parquet
 
     if isinstance(name, str):
         open_file(name).close()
-        _rehearse(shown, "footer", _path(name))
+        _rehearse(file_name, "footer", _path(name))
     try:
         with pyarrow.parquet.ParquetFile(name) as file:
             check_declared(file.metadata)
             yield file
     except (pyarrow.ArrowException, ValueError) as error:
-        raise _unreadable(shown, str(error)) from error
+        raise _unreadable(file_name, str(error)) from error
 
 
 def batches(
     file: pyarrow.parquet.ParquetFile,
     name: str | BinaryIO,
     columns: Sequence[str],
-    shown: str,
+    file_name: str,
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yield the rows of some columns, a few at a time.
 
@@ -78,14 +78,14 @@ def batches(
         file: the file, from `opened_parquet`.
         name: its path, or the open file.
         columns: the columns that are read.
-        shown: the path as error messages print it.
+        file_name: the path as error messages print it.
 
     Raises:
         ScopeError: a row group is damaged or over a limit.
     """
     for block in _blocks(file.metadata):
         if isinstance(name, str):
-            _rehearse(shown, "groups", _path(name), block, list(columns))
+            _rehearse(file_name, "groups", _path(name), block, list(columns))
         for group, size in block:
             yield from file.iter_batches(size, row_groups=[group], columns=list(columns))
 
@@ -109,7 +109,7 @@ def read_table(
     name: str | None,
     source: Any,
     columns: Sequence[str],
-    shown: str,
+    file_name: str,
     *,
     checksums: bool = False,
 ) -> pyarrow.Table:
@@ -119,7 +119,7 @@ def read_table(
         name: the file's path; None for a file of another machine.
         source: what pyarrow reads the file from.
         columns: the columns that are read; the file has them.
-        shown: the path as error messages print it.
+        file_name: the path as error messages print it.
         checksums: check those of the pages.
 
     Raises:
@@ -131,13 +131,13 @@ def read_table(
 
     if name is not None:
         open_file(name).close()
-        _rehearse(shown, "table", _path(name), list(columns), checksums)
+        _rehearse(file_name, "table", _path(name), list(columns), checksums)
     try:
         with pyarrow.parquet.ParquetFile(source, page_checksum_verification=checksums) as file:
             check_table(file.metadata, columns)
             return file.read(columns=list(columns))
     except (pyarrow.ArrowException, ValueError) as error:
-        raise _unreadable(shown, str(error)) from error
+        raise _unreadable(file_name, str(error)) from error
 
 
 def batch_rows(group: pyarrow.parquet.RowGroupMetaData) -> int:
@@ -207,7 +207,7 @@ def _path(name: str) -> str:
     return str(Path(name).absolute())
 
 
-def _rehearse(shown: str, what: str, *arguments: Any) -> None:
+def _rehearse(file_name: str, what: str, *arguments: Any) -> None:
     """Read a part of a file in the child.
 
     Raises:
@@ -217,15 +217,15 @@ def _rehearse(shown: str, what: str, *arguments: Any) -> None:
         _worker().call(f"rehearse_{what}", *arguments, seconds=SECONDS)
     except FunctionError as error:
         if "MemoryError" not in error.kind:
-            raise _unreadable(shown, str(error)) from error
-        raise _unreadable(shown, f"it needs more than {MEMORY // MIB} MB of memory") from error
+            raise _unreadable(file_name, str(error)) from error
+        raise _unreadable(file_name, f"it needs more than {MEMORY // MIB} MB of memory") from error
     except (CallError, MemoryLimitError) as error:
-        raise _unreadable(shown, str(error)) from error
+        raise _unreadable(file_name, str(error)) from error
 
 
-def _unreadable(shown: str, reason: str) -> ScopeError:
+def _unreadable(file_name: str, reason: str) -> ScopeError:
     cut = display_text(" ".join(reason.split()))[:200]
-    return ScopeError(f"cannot read {shown}: {cut}", "another file, or one of smaller parts")
+    return ScopeError(f"cannot read {file_name}: {cut}", "another file, or one of smaller parts")
 
 
 def rehearse_footer(path: str) -> None:

@@ -46,22 +46,22 @@ _HELP = {
 _DIGITS = re.compile(r"\d+([.,:]\d+)*|[.,:]\d+")
 
 
-def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]:
+def axis_columns(names: Sequence[str], own_names: Sequence[str]) -> tuple[Column, ...]:
     """Return the columns that axes give.
 
     Args:
         names: the names of the axes.
-        own: the names of the columns that the lens declares.
+        own_names: the names of the columns that the lens declares.
     """
-    return tuple(column for name in names for column, _ in _of_axis(name, own))
+    return tuple(column for name in names for column, _ in _of_axis(name, own_names))
 
 
-def _of_axis(name: str, own: Sequence[str]) -> Iterator[tuple[Column, Read]]:
+def _of_axis(name: str, own_names: Sequence[str]) -> Iterator[tuple[Column, Read]]:
     """Yield the columns of an axis, each with what returns its values.
 
     Args:
         name: the name of the axis; an axis of one may have none, and gives no column.
-        own: the names of the columns that the lens declares.
+        own_names: the names of the columns that the lens declares.
     """
     if name == LAYER_HEAD:
         for place, part in enumerate(("layer", "head")):
@@ -71,7 +71,7 @@ def _of_axis(name: str, own: Sequence[str]) -> Iterator[tuple[Column, Read]]:
         yield Column("token", "string", "label", "the candidate"), _labels
     elif name in ("position", "query", "key"):
         yield Column(name, "int32", "key", "token of the prompt, from 0"), _positions
-        yield Column(_text_of(name, own), "string", "label", f"text at that {name}"), _labels
+        yield Column(_text_of(name, own_names), "string", "label", f"text at that {name}"), _labels
     elif name in _NUMBERED:
         embedding = "; −1 is the embedding" if name == "layer" else ""
         yield Column(name, "int32", "key", f"{name}, from 0{embedding}"), partial(_numbers_at, 0)
@@ -79,11 +79,11 @@ def _of_axis(name: str, own: Sequence[str]) -> Iterator[tuple[Column, Read]]:
         yield Column(_plain(name), "string", "key", _HELP.get(name, name)), _labels
 
 
-def _text_of(axis: str, own: Sequence[str]) -> str:
+def _text_of(axis: str, own_names: Sequence[str]) -> str:
     """Return the name of the column with the texts of a token axis."""
     if axis != "position":
         return f"{axis}_token"
-    return "prompt_token" if "token" in own else "token"
+    return "prompt_token" if "token" in own_names else "token"
 
 
 def _plain(name: str) -> str:
@@ -100,18 +100,18 @@ def rows(figure: Figure, columns: Sequence[Column]) -> dict[str, Any]:
         columns: the lens's columns for the figure's mode.
     """
     shape = figure.values.shape
-    kept = _kept(figure, columns)
-    places = np.flatnonzero(kept.reshape(-1))
-    found: dict[str, Any] = {}
-    own = [column.name for column in columns]
+    is_row = _kept(figure, columns)
+    places = np.flatnonzero(is_row.reshape(-1))
+    columns_read: dict[str, Any] = {}
+    names = [column.name for column in columns]
     for at, axis in enumerate(figure.axes):
         index = np.unravel_index(places, shape)[at] if shape else places
-        for column, read in _of_axis(axis.name, own):
-            found[column.name] = read(axis, index)
+        for column, read in _of_axis(axis.name, names):
+            columns_read[column.name] = read(axis, index)
     for column in columns:
         assert column.of is not None
-        found[column.name] = _values(column.of(figure), column, shape, places)
-    return found
+        columns_read[column.name] = _values(column.of(figure), column, shape, places)
+    return columns_read
 
 
 def _kept(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
@@ -135,7 +135,9 @@ def _positions(axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
 def _numbers_at(place: int, axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
     """Return a number of each label, by its place there; −1 for the embedding, or without one."""
     numbers = (re.findall(r"\d+", label) for label in axis.labels)
-    return np.array([int(found[place]) if found else -1 for found in numbers], np.int64)[index]
+    return np.array([int(place_of[place]) if place_of else -1 for place_of in numbers], np.int64)[
+        index
+    ]
 
 
 def _labels(axis: Axis, index: NDArray[np.intp]) -> NDArray[Any]:
@@ -150,28 +152,28 @@ def plain_text(word: str) -> str:
 
 
 def _values(
-    given: Any, column: Column, shape: tuple[int, ...], places: NDArray[np.intp]
+    content: Any, column: Column, shape: tuple[int, ...], places: NDArray[np.intp]
 ) -> NDArray[Any] | list[Any]:
     """Return a column's values at some cells."""
     if column.type == "string":
-        if given is None or isinstance(given, str):
-            return [given if given is None else plain_text(given)] * len(places)
-        texts = np.empty(len(given), dtype=object)
-        texts[:] = [plain_text(one) for one in given]
+        if content is None or isinstance(content, str):
+            return [content if content is None else plain_text(content)] * len(places)
+        texts = np.empty(len(content), dtype=object)
+        texts[:] = [plain_text(item) for item in content]
         whole = texts.size == math.prod(shape)
         array = texts.reshape(shape) if whole else np.broadcast_to(texts, shape)
-        taken: NDArray[Any] = array.reshape(-1)[places]
-        return taken
-    if given is None:
+        at_places: NDArray[Any] = array.reshape(-1)[places]
+        return at_places
+    if content is None:
         return [None] * len(places)
-    array = np.broadcast_to(np.asarray(given), shape)
+    array = np.broadcast_to(np.asarray(content), shape)
     chosen: NDArray[Any] = array.reshape(-1)[places]
     return chosen
 
 
 def named(ids: NDArray[np.integer[Any]], names: Mapping[int, str]) -> list[str]:
     """Return the texts of ids, in the order of `ids.ravel()`; empty for ids without a name."""
-    return [names.get(one, "") for one in ids.ravel().tolist()]
+    return [names.get(token, "") for token in ids.ravel().tolist()]
 
 
 def token_classes(labels: Sequence[str], special: Sequence[bool]) -> list[str]:
@@ -185,7 +187,7 @@ def token_classes(labels: Sequence[str], special: Sequence[bool]) -> list[str]:
         labels: the texts of the tokens.
         special: whether each is special.
     """
-    found, before = [], ""
+    classes, before = [], ""
     for word, control in zip(labels, special, strict=True):
         bare = word.strip()
         letters = bare.replace("'", "").replace("’", "").replace("-", "")
@@ -202,6 +204,6 @@ def token_classes(labels: Sequence[str], special: Sequence[bool]) -> list[str]:
             kind = PUNCTUATION
         else:
             kind = OTHER
-        found.append(kind)
+        classes.append(kind)
         before = "" if control else word
-    return found
+    return classes

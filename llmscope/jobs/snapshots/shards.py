@@ -218,9 +218,9 @@ class Tables:
         return kind(chosen, self._job.mode(chosen), declared, self._types(), *more)
 
     def _added(
-        self, writer: Writer, rows: Sequence[PromptRow], given: Sequence[Mapping[str, Any]]
+        self, writer: Writer, rows: Sequence[PromptRow], inputs_of_rows: Sequence[Mapping[str, Any]]
     ) -> Writer:
-        for row, inputs in zip(rows, given, strict=True):
+        for row, inputs in zip(rows, inputs_of_rows, strict=True):
             for figure in row.figures:
                 if figure.lens == writer.lens and figure.verdict.status != "refused":
                     writer.add(figure, row.line.number, len(row.ids), inputs)

@@ -56,8 +56,8 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
         },
     )
     try:
-        for found in trajectory(recording, query, ends):
-            yield _with(figure, found)
+        for progress in trajectory(recording, query, ends):
+            yield _with(figure, progress)
     except Unpatchable as finding:
         yield Figure.refused("context", figure.title, str(finding))
 
@@ -70,16 +70,22 @@ def _said(recording: Recording, start: int, end: int) -> str:
     return tokens.describe(prompt.ids[start:end]).text
 
 
-def _with(figure: Figure, found: Trajectory) -> Figure:
+def _with(figure: Figure, progress: Trajectory) -> Figure:
     values, sizes, cosines, step_cosines = (
-        one.float().numpy() for one in (found.steps, found.sizes, found.cosines, found.step_cosines)
+        tensor.float().numpy()
+        for tensor in (progress.steps, progress.sizes, progress.cosines, progress.step_cosines)
     )
-    told = (
+    caption = (
         f"mean over layers: step {_mean(values[:, :1])} at first, {_mean(values[:, -1:])} at last",
         f"mean cosine of successive updates {_mean(cosines)}, of successive steps "
         f"{_mean(step_cosines)}",
     )
-    more = {"update_norm": sizes, "cosine": cosines, "step_cosine": step_cosines, "caption": told}
+    more = {
+        "update_norm": sizes,
+        "cosine": cosines,
+        "step_cosine": step_cosines,
+        "caption": caption,
+    }
     return replace(figure, values=values, extra={**figure.extra, **more})
 
 
@@ -110,14 +116,14 @@ def gain(
             f"{anatomy.context}",
         )
         return
-    ids, asked = recording.prompt.ids, query.ids[query.kept :]
+    ids, query_ids = recording.prompt.ids, query.ids[query.kept :]
     labels = labels_with_lines(recording.prompt)
     parts = parts_of(labels, query.kept, before)
     ends, counts = (query.kept, *parts.ends), (0, *parts.counts)
     tokens = np.full((len(ends), len(answer)), np.nan, dtype=np.float32)
     text = _text(recording, answer)
     for place, end in enumerate(ends):
-        tokens[place] = surprisals(run, (*ids[:end], *asked), answer).numpy()
+        tokens[place] = surprisals(run, (*ids[:end], *query_ids), answer).numpy()
         values = tokens.sum(axis=1, dtype=np.float64).astype(np.float32)
         count = f"{counts[place]} {parts.name}" + ("" if counts[place] == 1 else "s")
         yield Figure(

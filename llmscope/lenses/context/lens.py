@@ -107,10 +107,10 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
     from llmscope.record.context import weight_update
     from llmscope.record.derive.kl import kl_divergence
 
-    own = weight_update.prompted_logits(recording, query)
+    prompted = weight_update.prompted_logits(recording, query)
     alone = weight_update.bare(recording, query)
     patched = weight_update.learn(recording, query, weights_only=weights_only)
-    wrong = weight_update.disagreement(recording, own, patched.logits)
+    wrong = weight_update.disagreement(recording, prompted, patched.logits)
     if wrong.status == "refused":
         return Figure.refused("context", TITLE, wrong.reason, wrong.discrepancy)
     naive = weight_update.learn(recording, query, weights_only=weights_only, known_pass=alone)
@@ -119,18 +119,19 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
         return Figure.refused("context", TITLE, "no layer has an MLP whose weights could change")
 
     def kl(run: Pass) -> float:
-        return float(kl_divergence(own, run.logits)[-1])
+        return float(kl_divergence(prompted, run.logits)[-1])
 
     def difference(run: Pass) -> float:
-        return float((own - run.logits).abs().max())
+        return float((prompted - run.logits).abs().max())
 
     def likeliest(logits: torch.Tensor) -> str:
         return recording.subject.label(int(logits[-1].argmax()))
 
     runs = (patched, alone, naive)
-    divergences, differences = [kl(one) for one in runs], [difference(one) for one in runs]
+    divergences, differences = [kl(run) for run in runs], [difference(run) for run in runs]
     says = [
-        display_text(likeliest(one), whitespace=True) for one in (own, patched.logits, alone.logits)
+        display_text(likeliest(logits), whitespace=True)
+        for logits in (prompted, patched.logits, alone.logits)
     ]
     return Figure(
         lens="context",
@@ -152,13 +153,13 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
             "kept": query.kept,
             "query": len(query.ids) - query.kept,
             "rank": query.rows,
-            "prompted": likeliest(own),
+            "prompted": likeliest(prompted),
             "unpatched": likeliest(alone.logits),
             "mode": "query" if weights_only else "last",
             **beside(
-                {"prompted": own, "patched": patched.logits}
+                {"prompted": prompted, "patched": patched.logits}
                 | {"naive": naive.logits, "alone": alone.logits},
-                own,
+                prompted,
                 recording.subject.label,
             ),
             "caption": (
@@ -178,12 +179,12 @@ def _proof(what: str, numbers: Sequence[float]) -> str:
 
 def _norms(patched: Pass) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the matrices in the order of the pass, and ‖ΔW‖ / ‖W‖. [layer, matrix]"""
-    found = [
+    by_layer = [
         {update.name: update.relative for update in (*layer.firsts, layer.down) if update}
         for layer in patched.layers
     ]
-    names = tuple(dict.fromkeys(name for layer in found for name in layer))
-    rows = [[layer.get(name, np.nan) for name in names] for layer in found]
+    names = tuple(dict.fromkeys(name for layer in by_layer for name in layer))
+    rows = [[layer.get(name, np.nan) for name in names] for layer in by_layer]
     return names, np.array(rows, dtype=np.float32)
 
 

@@ -42,7 +42,7 @@ def beside(
     from llmscope.record.derive.kl import kl_divergence
 
     expected = int(prompted[-1].argmax())
-    found: dict[str, Any] = {
+    columns_by_name: dict[str, Any] = {
         "runs": tuple(TITLES[key] for key in runs),
         "expected": label(expected),
     }
@@ -60,7 +60,7 @@ def beside(
             )
         )
     names = ("says", "says_probability", "expected_probability", "kl", "difference")
-    return found | dict(zip(names, zip(*columns, strict=True), strict=True))
+    return columns_by_name | dict(zip(names, zip(*columns, strict=True), strict=True))
 
 
 def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
@@ -74,12 +74,12 @@ def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
 
     runs = transfer_logits(recording, lesson)
     prompted = runs["prompted"]
-    own = lesson.figure.extra
+    extra = lesson.figure.extra
     return replace(
         lesson.figure,
         title="What was taught · ‖ΔW‖ / ‖W‖",
         extra={
-            **{name: own[name] for name in ("update_norm", "stream_shift", "mode")},
+            **{name: extra[name] for name in ("update_norm", "stream_shift", "mode")},
             "context": len(lesson.context),
             "kl_taught": float(kl_divergence(prompted, runs["taught"])[-1]),
             "kl_unpatched": float(kl_divergence(prompted, runs["alone"])[-1]),

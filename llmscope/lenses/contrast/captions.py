@@ -21,13 +21,13 @@ LISTED = 6
 """Number of tokens that a caption lists."""
 
 
-def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
+def about(pair: Pair, focus: Focus, lines: Sequence[str]) -> dict[str, Any]:
     """Return the entries of `extra` that all modes share.
 
     Args:
         pair: the two prompts.
         focus: the selection in A.
-        said: caption lines of the mode. The remark that a token cannot differ comes before them,
+        lines: caption lines of the mode. The remark that a token cannot differ comes before them,
             so that it is not missed; the alignment of the tokens comes after them.
     """
     return {
@@ -41,7 +41,7 @@ def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
         "versus_labels": pair.b.prompt.labels,
         "special": pair.a.prompt.special,
         "caption": in_lines(
-            *(*unseen(pair, focus.position), *said, *_places(pair, focus.position))
+            *(*unseen(pair, focus.position), *lines, *_places(pair, focus.position))
         ),
     }
 
@@ -76,13 +76,13 @@ def most_changed(
     order = np.argsort(-change, kind="stable")[:count]
     order = order[change[order] > 0]
     names = tuple(subject.label(int(token)) for token in order)
-    some = zip(names, both[:, order].T.tolist(), strict=True)
+    changed = zip(names, both[:, order].T.tolist(), strict=True)
     extra = {
         "changed": names,
         "changed_ids": order,
         "changed_probability": both[:, order].astype(np.float32),
     }
-    listed = [f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in some]
+    listed = [f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in changed]
     return extra, ", ".join(listed[:LISTED])
 
 

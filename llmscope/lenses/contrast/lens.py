@@ -94,14 +94,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.compare.pair import predictions_so_far
 
-    extra, said = _changed(pair, focus)
+    extra, lines = _changed(pair, focus)
     shared = np.zeros(len(pair.a), dtype=bool)
     shared[[a for a, _ in pair.aligned if a < pair.same]] = True
     for predicted in predictions_so_far(pair, ~shared, focus.position):
         # What both prompts begin with is followed by the same prediction.
         values = np.where(shared, 0, np.stack([predicted.kl, predicted.reverse]))
         here = values[:, focus.position]
-        told = [f"KL there: A‖B {here[0]:.3g}, B‖A {here[1]:.3g} nats"] if here[0] > 0 else []
+        here_line = [f"KL there: A‖B {here[0]:.3g}, B‖A {here[1]:.3g} nats"] if here[0] > 0 else []
         yield Figure(
             lens="contrast",
             title=TITLES["kl"],
@@ -112,7 +112,7 @@ def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
             ),
             values=values.T.astype(np.float32),
             unit="nats",
-            extra={**about(pair, focus, [*said, *told]), **extra},
+            extra={**about(pair, focus, [*lines, *here_line]), **extra},
         )
 
 
@@ -160,10 +160,10 @@ def _lowest(
         return []
     row = int(np.nanargmin(column))
     word = pair.a.prompt.labels[focus.position]
-    said = f"‹{word}› is least like itself at layer {layers[row]}: {column[row]:.3f}"
+    line = f"‹{word}› is least like itself at layer {layers[row]}: {column[row]:.3f}"
     if np.isfinite(baseline[row]):
-        said += f"; different tokens there {baseline[row]:.3f}"
-    return [said]
+        line += f"; different tokens there {baseline[row]:.3f}"
+    return [line]
 
 
 _COSINES = ("cosine", "centred")

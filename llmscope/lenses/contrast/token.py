@@ -41,11 +41,11 @@ def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
     raw, baseline = cosines(pair, centred=False)
     centred, centred_baseline = cosines(pair, centred=True)
     values = np.stack([raw[:, position], baseline, centred[:, position]])
-    said = list[str]()
+    lines = list[str]()
     above = raw[:, position] - baseline
     if position >= pair.same and np.isfinite(above).any():
         row = int(np.nanargmin(above))
-        said = [
+        lines = [
             f"least above the baseline at layer {layers.labels[row]}: {raw[row, position]:.3f}, "
             f"different tokens {baseline[row]:.3f}"
         ]
@@ -60,7 +60,7 @@ def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
         values=values,
         unit="cosine",
         extra={
-            **about(pair, focus, said),
+            **about(pair, focus, lines),
             "baseline": baseline,
             "centred_baseline": centred_baseline,
         },
@@ -85,13 +85,13 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     layers = layer_axis(pair.a, embedding=True)
     difference = values[0] - values[1]
     parting = _parting(difference)
-    said = list[str]()
+    lines = list[str]()
     if np.isfinite(difference[-1]):
-        said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
+        lines.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
         if parting is not None:
             side = "above" if difference[-1] > 0 else "below"
-            said[0] += f"; A stays {side} B from layer {layers.labels[parting]} on"
-    said.append(
+            lines[0] += f"; A stays {side} B from layer {layers.labels[parting]} on"
+    lines.append(
         " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
         + ("" if focus.words else ": what A, and what B, says more often next")
     )
@@ -104,7 +104,7 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
         values=values,
         unit="logit",
         extra={
-            **about(pair, focus, said),
+            **about(pair, focus, lines),
             "words": labels,
             "words_ids": words,
             "given": focus.words is not None,
@@ -126,8 +126,8 @@ def _chosen(pair: Pair, position: int) -> tuple[tuple[int, ...], tuple[int, ...]
     change = both[0] - both[1]
     if not np.isfinite(change).all():
         raise Unpaired("a prediction holds NaN or infinity: words must be given, not chosen by it")
-    most, least = (np.argsort(sign * change, kind="stable")[:CHOSEN] for sign in (-1, 1))
-    return tuple(most.tolist()), tuple(least.tolist())
+    risen, fallen = (np.argsort(sign * change, kind="stable")[:CHOSEN] for sign in (-1, 1))
+    return tuple(risen.tolist()), tuple(fallen.tolist())
 
 
 def _parting(difference: Floats) -> int | None:
@@ -155,10 +155,10 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     verdict = over(verdicts)
     if verdict.status == "refused":
         return Figure.refused("contrast", title, verdict.reason, verdict.discrepancy)
-    for layer, one in enumerate(verdicts):
-        if one.status != "refused":
+    for layer, layer_verdict in enumerate(verdicts):
+        if layer_verdict.status != "refused":
             both[:, layer], places[:, layer] = cues(pair, position, there, layer)
-    said = [_named(pair, which, both[which], places[which]) for which in (0, 1)]
+    lines = [_named(pair, which, both[which], places[which]) for which in (0, 1)]
     word = pair.a.prompt.labels[position]
     return Figure(
         lens="contrast",
@@ -172,7 +172,7 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
         unit="probability",
         verdict=verdict,
         extra={
-            **about(pair, focus, said),
+            **about(pair, focus, lines),
             "weights": both,
             "cues": places,
             **layer_kinds(pair.a),

@@ -63,8 +63,8 @@ def candidates(recording: Recording, focus: Focus) -> list[DictionaryHeader | Di
     from llmscope.learned.dictionaries.catalog import headers_of
     from llmscope.record.interventions.feature_edits import given_features
 
-    given = FEATURES.of(focus) or given_features(recording.subject)
-    return headers_of(given, recording.subject) if given else []
+    dictionaries = FEATURES.of(focus) or given_features(recording.subject)
+    return headers_of(dictionaries, recording.subject) if dictionaries else []
 
 
 def lacking(recording: Recording) -> Figure:
@@ -78,7 +78,7 @@ def lacking(recording: Recording) -> Figure:
 
 
 def pick(
-    found: Sequence[DictionaryHeader | Dictionary], focus: Focus
+    dictionaries: Sequence[DictionaryHeader | Dictionary], focus: Focus
 ) -> DictionaryHeader | Dictionary:
     """Return the dictionary of the focus's layer and place, or that of the nearest layer.
 
@@ -91,30 +91,34 @@ def pick(
     from llmscope.learned.dictionaries.place import STREAMS
 
     place = PLACE.of(focus)
-    fitting = [one for one in found if not place or header_of(one).reads.kind == place]
+    fitting = [
+        dictionary
+        for dictionary in dictionaries
+        if not place or header_of(dictionary).reads.kind == place
+    ]
     if not fitting:
-        there = ", ".join(sorted({header_of(one).reads.kind for one in found}))
+        there = ", ".join(sorted({header_of(dictionary).reads.kind for dictionary in dictionaries}))
         raise ScopeError(f"no dictionary is for {one_line(place)!r}", there)
 
-    def distance(one: DictionaryHeader | Dictionary) -> tuple[int, bool]:
-        own = header_of(one)
-        return abs(own.reads.layer - focus.layer), own.reads.kind not in STREAMS
+    def distance(dictionary: DictionaryHeader | Dictionary) -> tuple[int, bool]:
+        header = header_of(dictionary)
+        return abs(header.reads.layer - focus.layer), header.reads.kind not in STREAMS
 
     return min(fitting, key=distance)
 
 
 def previous(
-    found: Sequence[DictionaryHeader | Dictionary], one: DictionaryHeader | Dictionary
+    dictionaries: Sequence[DictionaryHeader | Dictionary], dictionary: DictionaryHeader | Dictionary
 ) -> DictionaryHeader | Dictionary | None:
     """Return the dictionary of the nearest earlier layer at the same kind of place; None: none."""
     from llmscope.learned.dictionaries.catalog import header_of
 
-    own = header_of(one)
+    header = header_of(dictionary)
     earlier = [
         other
-        for other in found
-        if header_of(other).reads.kind == own.reads.kind
-        and header_of(other).reads.layer < own.reads.layer
+        for other in dictionaries
+        if header_of(other).reads.kind == header.reads.kind
+        and header_of(other).reads.layer < header.reads.layer
     ]
     return max(earlier, key=lambda other: header_of(other).reads.layer, default=None)
 
@@ -135,12 +139,12 @@ def measured(
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_costs, tokens_near
     from llmscope.record.interventions.feature_edits import places_changed
 
-    found = candidates(recording, focus)
-    if not found:
+    dictionaries = candidates(recording, focus)
+    if not dictionaries:
         yield lacking(recording)
         return
-    one = pick(found, focus)
-    dictionary = loaded(one, recording.subject)
+    picked = pick(dictionaries, focus)
+    dictionary = loaded(picked, recording.subject)
     rows = tokens_near(recording, focus.position)
     trust = VERIFIED
     for capability, layer in places_changed(recording.subject, dictionary.header):
@@ -206,9 +210,9 @@ def figures(
             except (Misfit, Unattributable) as reason:
                 yield Figure.refused(NAME, title, str(reason))
                 return
-        shown = with_fit(figure, chosen, passes, title)
-        yield shown
-        if shown.verdict.status == "refused":
+        fitted = with_fit(figure, chosen, passes, title)
+        yield fitted
+        if fitted.verdict.status == "refused":
             return
 
 
@@ -233,9 +237,9 @@ def _with(figure: Figure, chosen: Chosen, verdict: Verdict) -> Figure:
     """Return the figure with what was measured of its dictionary."""
     refused = figure.verdict.status == "refused"  # for another reason than the fit: it stays so
     waiting = chosen.cost is None and not chosen.unmeasured and not refused
-    told = waiting or verdict.status == "verified" or refused
+    is_told = waiting or verdict.status == "verified" or refused
     title = figure.title
-    if not told and math.isfinite(chosen.fit.fvu):
+    if not is_told and math.isfinite(chosen.fit.fvu):
         title = f"{title} · FVU {chosen.fit.fvu:.2f}"
     extra = {
         **figure.extra,
@@ -293,19 +297,21 @@ def remarks(recording: Recording, header: DictionaryHeader) -> tuple[str, ...]:
     from llmscope.models.model_names import alike, names_of
     from llmscope.record.features.places import changed_behind
 
-    found = []
-    if header.model and not any(alike(header.model, one) for one in names_of(recording.subject)):
-        found.append(f"trained on {one_line(header.model)}, by its config")
+    lines = []
+    if header.model and not any(
+        alike(header.model, model_name) for model_name in names_of(recording.subject)
+    ):
+        lines.append(f"trained on {one_line(header.model)}, by its config")
     for place in dict.fromkeys((header.reads, header.writes)):
         if changed_behind(recording, place):
-            found.append(
+            lines.append(
                 f"{one_line(place.module)} as it returns, before a norm or factor behind it"
             )
     first = header.about.get("prepend_bos")
     if isinstance(first, bool) and first != recording.prompt.special[0]:
         with_it, here = ("with", "without") if first else ("without", "with")
-        found.append(f"trained {with_it} a special token first; this prompt is {here} one")
-    return tuple(found)
+        lines.append(f"trained {with_it} a special token first; this prompt is {here} one")
+    return tuple(lines)
 
 
 def verdict_of(chosen: Chosen) -> Verdict:
@@ -323,7 +329,7 @@ def _measured_verdict(chosen: Chosen) -> Verdict:
     from llmscope.record.features.fit import FEWEST, FITS, LOSS
 
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
-    told = f"FVU {fit.fvu:.2f}, a random dictionary's {fit.chance:.2f}"
+    numbers = f"FVU {fit.fvu:.2f}, a random dictionary's {fit.chance:.2f}"
     told_kl, kl_fails, kl_weak = "", False, False
     if cost is not None and chance is not None:
         told_kl = f"KL {cost.mean_kl:.2f} nats, a random dictionary's {chance.mean_kl:.2f}"
@@ -333,14 +339,14 @@ def _measured_verdict(chosen: Chosen) -> Verdict:
     chance_wins = "it is no better than chance on this prompt"
     if fit.different < FEWEST:
         if fails and kl_fails:
-            reason = told_kl if math.isnan(fit.fvu) else f"{told}; {told_kl}"
+            reason = told_kl if math.isnan(fit.fvu) else f"{numbers}; {told_kl}"
             return Verdict("refused", f"{chance_wins}: {reason}", fit.fvu)
         count = f"{fit.different} different token{'s' if fit.different > 1 else ''}"
         return Verdict("partial", f"{count}: too few to measure how well it fits", fit.fvu)
     if fails:
-        return Verdict("refused", f"{chance_wins}: {told}", fit.fvu)
+        return Verdict("refused", f"{chance_wins}: {numbers}", fit.fvu)
     if not fit.fvu < 1.0:
-        reason = f"it is no better than the mean of this prompt's tokens: {told}"
+        reason = f"it is no better than the mean of this prompt's tokens: {numbers}"
         return Verdict("refused", reason, fit.fvu)
     if kl_fails:
         return Verdict("refused", f"{chance_wins}: {told_kl}", fit.fvu)
@@ -352,7 +358,7 @@ def _measured_verdict(chosen: Chosen) -> Verdict:
             fit.fvu,
         )
     if kl_weak or fit.fvu > FITS * min(1.0, fit.chance):
-        reason = told_kl if kl_weak else told
+        reason = told_kl if kl_weak else numbers
         return Verdict("partial", f"it fits this prompt badly: {reason}", fit.fvu)
     if cost is not None and cost.mean_loss > LOSS:
         reason = f"its reconstruction raises the loss by {cost.mean_loss:.2f} nats"
@@ -360,4 +366,4 @@ def _measured_verdict(chosen: Chosen) -> Verdict:
     if chosen.cost is None:
         why = chosen.unmeasured or "being measured"
         return Verdict("partial", f"its effect on predictions: {why}", fit.fvu)
-    return replace(VERIFIED, discrepancy=fit.fvu, within=f"on {len(fit.tokens)} tokens: {told}")
+    return replace(VERIFIED, discrepancy=fit.fvu, within=f"on {len(fit.tokens)} tokens: {numbers}")

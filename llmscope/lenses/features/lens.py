@@ -89,14 +89,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]:
     from llmscope.learned.dictionaries.catalog import header_of, loaded
 
-    found = candidates(recording, focus)
-    if not found:
+    dictionaries = candidates(recording, focus)
+    if not dictionaries:
         yield lacking(recording)
         return
-    one = pick(found, focus)
-    before = previous(found, one)
+    picked = pick(dictionaries, focus)
+    before = previous(dictionaries, picked)
     if before is None:
-        layer = header_of(one).reads.layer
+        layer = header_of(picked).reads.layer
         reason = f"no dictionary of a layer before {layer} is given: {option('features')} once more"
         yield Figure.refused(NAME, "New features", reason)
         return

@@ -8,9 +8,9 @@ from typing import Any
 from llmscope.lenses.options import LensOption
 
 
-def _unreadable(given: Any, allow_pickle: bool) -> str | None:
+def _unreadable(names: Any, allow_pickle: bool) -> str | None:
     """Return why a dictionary cannot be read; None if it may be, before a model is loaded."""
-    for name in given:
+    for name in names:
         path = expanduser(name) if isinstance(name, str) else ""
         if isfile(path) and path.endswith((".pt", ".pth", ".bin")):
             return f"{name} is a pickle, and no dictionary is read from one"

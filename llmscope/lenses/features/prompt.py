@@ -43,10 +43,10 @@ def one_feature(recording: Recording, focus: Focus, chosen: Chosen) -> int | Non
     """
     from llmscope.record.features.active import features_of
 
-    asked = FEATURE.of(focus)
-    if asked is not None:
+    feature = FEATURE.of(focus)
+    if feature is not None:
         try:
-            return checked_index("feature", asked, chosen.header.features)
+            return checked_index("feature", feature, chosen.header.features)
         except ValueError as error:
             raise ScopeError(str(error), "another feature") from None
     (active,) = features_of(chosen.way, recording, [focus.position])
@@ -63,7 +63,7 @@ def along_prompt(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     columns = span_rows(focus, len(recording))
     active = features_of(chosen.way, recording, columns)
     values = np.full(len(recording), np.nan, dtype=np.float32)
-    values[columns.start : columns.stop] = [one.of(feature) for one in active]
+    values[columns.start : columns.stop] = [row.of(feature) for row in active]
     return Figure(
         lens=NAME,
         title=f"Feature {feature} along the prompt · {chosen.header.title}",
@@ -84,12 +84,12 @@ def promotes(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     if feature is None:
         return _none(recording, focus, chosen)
     title = f"Feature {feature} · what it promotes and suppresses · {chosen.header.title}"
-    (found,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
-    if found is None:
+    (effects,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
+    if effects is None:
         return Figure.refused(NAME, title, "its way to the logits passes more than a norm")
     label, count = recording.subject.label, focus.top_k
-    ids = (*found.up[:count], *found.down[:count][::-1])
-    values = (*found.up_values[:count], *found.down_values[:count][::-1])
+    ids = (*effects.up[:count], *effects.down[:count][::-1])
+    values = (*effects.up_values[:count], *effects.down_values[:count][::-1])
     return Figure(
         lens=NAME,
         title=title,
@@ -114,14 +114,14 @@ def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int
 
     (active,) = features_of(chosen.way, recording, [focus.position])
     (name,) = labels_of(chosen.way.dictionary, [feature])
-    (found,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
+    (effects,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
     label = recording.subject.label
-    up, down = ([], []) if found is None else (found.up[:NAMED], found.down[:NAMED])
+    up, down = ([], []) if effects is None else (effects.up[:NAMED], effects.down[:NAMED])
     caption = [f"{name}"] if name else []
-    if found is not None:
+    if effects is not None:
         caption += [
-            f"promotes {' '.join(f'‹{label(one)}›' for one in up)}",
-            f"suppresses {' '.join(f'‹{label(one)}›' for one in down)}",
+            f"promotes {' '.join(f'‹{label(token)}›' for token in up)}",
+            f"suppresses {' '.join(f'‹{label(token)}›' for token in down)}",
         ]
     return {
         "mode": focus.mode,
@@ -130,8 +130,8 @@ def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int
         "ids": np.array([feature], dtype=np.int64),
         "activation": active.of(feature),
         "label": name,
-        "promoted": [label(one) for one in up],
-        "suppressed": [label(one) for one in down],
+        "promoted": [label(token) for token in up],
+        "suppressed": [label(token) for token in down],
         "caption": tuple(caption),
     }
 
@@ -141,13 +141,13 @@ def examples(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     feature = one_feature(recording, focus, chosen)
     if feature is None:
         return _none(recording, focus, chosen)
-    given, header = EXAMPLES.of(focus), chosen.header
+    folder, header = EXAMPLES.of(focus), chosen.header
     beside = Path(header.path) / BESIDE if header.path else None
     figure = unit_examples(
         *(NAME, unit.feature(header.reads, feature)),
-        Path(given).expanduser() if given else beside,
+        Path(folder).expanduser() if folder else beside,
         model=recording.subject.spec,
-        most=focus.top_k,
+        limit=focus.top_k,
         digest=chosen.way.dictionary.digest,
     )
     more = {"mode": focus.mode, "position": focus.position, "feature": feature}
@@ -174,7 +174,7 @@ def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     ids, _ = strongest(here, focus.top_k)
     values = np.full((len(recording), len(ids)), np.nan, dtype=np.float32)
     values[columns.start : columns.stop] = [
-        [one.of(int(feature)) for feature in ids] for one in active
+        [row.of(int(feature)) for feature in ids] for row in active
     ]
     labels = labels_of(chosen.way.dictionary, ids)
     return Figure(
@@ -283,14 +283,16 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     dictionary = chosen.way.dictionary
     folded = query.strip().casefold()
     named = [
-        one for one, label in dictionary.labels.items() if folded and folded in label.casefold()
+        feature
+        for feature, label in dictionary.labels.items()
+        if folded and folded in label.casefold()
     ]
     (active,) = features_of(chosen.way, recording, [focus.position])
     title = f"Features found by ‹{query}› · {chosen.header.title}"
     if named:
-        named = sorted(named[:FOUND], key=lambda one: -active.of(one))[: focus.top_k]
+        named = sorted(named[:FOUND], key=lambda index: -active.of(index))[: focus.top_k]
         ids, unit = named, "activation"
-        values = [active.of(one) for one in ids]
+        values = [active.of(feature) for feature in ids]
     else:
         try:
             token = target_id(query, subject.tokens, subject.anatomy.vocabulary)

@@ -32,18 +32,18 @@ def ablation(
     kl = focus.mode == "ablation-kl"
     (active,) = features_of(chosen.way, recording, [focus.position])
     ids, _ = strongest(active, focus.top_k)
-    own = logits_after(recording, focus.position)
-    target = int(own.argmax()) if focus.target is None else focus.target
-    asked = LogitTarget.of(recording.subject, target, focus.versus)
-    before = float(asked.value(own))
-    sweep = ablations(recording, chosen.way, [int(one) for one in ids], focus.position)
+    logits = logits_after(recording, focus.position)
+    target = int(logits.argmax()) if focus.target is None else focus.target
+    score = LogitTarget.of(recording.subject, target, focus.versus)
+    before = float(score.value(logits))
+    sweep = ablations(recording, chosen.way, [int(feature) for feature in ids], focus.position)
     if kl:
-        found = sweep.table(passes, "kl", divergences(recording, focus.position, own))
+        tables = sweep.table(passes, "kl", divergences(recording, focus.position, logits))
     else:
-        measure = measured(recording, focus.position, asked.value)
-        found = sweep.table(passes, asked.key, measure)
-    what = f"KL after ‹{recording.prompt.labels[focus.position]}›" if kl else f"Δ {asked.phrase}"
-    for table, done in found:
+        measure = measured(recording, focus.position, score.value)
+        tables = sweep.table(passes, score.key, measure)
+    what = f"KL after ‹{recording.prompt.labels[focus.position]}›" if kl else f"Δ {score.phrase}"
+    for table, done in tables:
         values = table[0] if kl else table[0] - before
         yield Figure(
             lens=NAME,
@@ -60,7 +60,7 @@ def ablation(
                 "labels": labels_of(chosen.way.dictionary, ids.tolist()),
                 "logit": before,
                 "beside": _beside(recording, chosen, ids, focus),
-                **asked.extra,
+                **score.extra,
                 **progress(done, sweep.total),
             },
         )
@@ -76,9 +76,9 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
     title = f"Gradient × activation · {chosen.header.title}"
     if recording.changes:
         return Figure.refused(NAME, title, "it is of unedited passes: remove the edits")
-    own = logits_after(recording, focus.position)
-    target = int(own.argmax()) if focus.target is None else focus.target
-    asked = LogitTarget.of(recording.subject, target, focus.versus)
+    logits = logits_after(recording, focus.position)
+    target = int(logits.argmax()) if focus.target is None else focus.target
+    score = LogitTarget.of(recording.subject, target, focus.versus)
     try:
         attribution = attribute_features(
             *(recording, passes, chosen.way, focus.position, target, focus.versus)
@@ -86,7 +86,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
     except NoGradient as reason:
         return Figure.refused(NAME, title, str(reason))
     (active,) = features_of(chosen.way, recording, [focus.position])
-    ids, sums = (one[: focus.top_k].numpy() for one in attribution.by_feature())
+    ids, sums = (tensor[: focus.top_k].numpy() for tensor in attribution.by_feature())
     off = attribution.total - attribution.removed
     caption = (
         f"all features add {attribution.total:+.3f}, and without them the logit changes by "
@@ -95,7 +95,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
     )
     return Figure(
         lens=NAME,
-        title=f"Features · {asked.phrase} · gradient × activation, {chosen.header.title}",
+        title=f"Features · {score.phrase} · gradient × activation, {chosen.header.title}",
         kind="bars",
         axes=(Axis("feature", tuple(map(str, ids))),),
         values=sums.astype(np.float32),
@@ -112,7 +112,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
             "completeness_error": off,
             "not_reconstructed": attribution.error,
             "caption": (caption,),
-            **asked.extra,
+            **score.extra,
         },
     )
 
@@ -120,8 +120,8 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
 def _beside(recording: Recording, chosen: Chosen, ids: object, focus: Focus) -> list[str]:
     from llmscope.lenses.features.token import beside
 
-    some = cast("list[int]", list(ids))  # type: ignore[call-overload]
-    tokens = promoted_by(recording, chosen.way.dictionary, some, focus.top_k)
-    labels = labels_of(chosen.way.dictionary, some)
+    features = cast("list[int]", list(ids))  # type: ignore[call-overload]
+    tokens = promoted_by(recording, chosen.way.dictionary, features, focus.top_k)
+    labels = labels_of(chosen.way.dictionary, features)
     label = recording.subject.label
-    return [beside(float("nan"), *one, label) for one in zip(labels, tokens, strict=True)]
+    return [beside(float("nan"), *effects, label) for effects in zip(labels, tokens, strict=True)]

@@ -40,10 +40,10 @@ def direct(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     from llmscope.record.features.active import features_of
 
     (active,) = features_of(chosen.way, recording, [focus.position])
-    effects, asked = _effects(recording, focus, chosen)
+    effects, target_extra = _effects(recording, focus, chosen)
     order = np.argsort(-np.abs(effects), kind="stable")[: focus.top_k]
     ids = active.ids.cpu().numpy()[order]
-    title = f"Features · {asked['phrase']} · direct, {chosen.header.title}"
+    title = f"Features · {target_extra['phrase']} · direct, {chosen.header.title}"
     figure = bars_of(recording, focus, chosen, title, ids, effects[order], "logit")
     rest = float(effects.sum() - effects[order].sum())
     caption = f"all {len(effects)} active features: {effects.sum():+.3f}; not listed {rest:+.3f}"
@@ -62,17 +62,19 @@ def new_features(recording: Recording, focus: Focus, chosen: Chosen, earlier: Di
     ids, values = strongest(active, len(active))
     likest, cosine = _likest(chosen.way.dictionary, ids, earlier, before)
     fresh = np.flatnonzero(cosine < SAME)
-    some = fresh[: focus.top_k]
+    first = fresh[: focus.top_k]
     place = recording.prompt.labels[focus.position]
     title = (
         f"New features at ‹{place}› · {chosen.header.title}, against {earlier.header.reads.title}"
     )
-    figure = bars_of(recording, focus, chosen, title, ids[some], values[some], "activation")
+    figure = bars_of(recording, focus, chosen, title, ids[first], values[first], "activation")
     caption = (
         f"{len(fresh)} of {len(ids)} active features are like none of the {len(before)} before "
         f"(cosine of decoder rows below {SAME})"
     )
-    return more(figure, caption=(caption,), likest_before=likest[some], cosine_before=cosine[some])
+    return more(
+        figure, caption=(caption,), likest_before=likest[first], cosine_before=cosine[first]
+    )
 
 
 def _likest(
@@ -83,9 +85,9 @@ def _likest(
 
     if not len(before) or not len(ids):
         return np.full(len(ids), -1), np.zeros(len(ids), dtype=np.float32)
-    own = dictionary.rows(torch.as_tensor(ids, device=dictionary.decoder.device)).float()
+    directions = dictionary.rows(torch.as_tensor(ids, device=dictionary.decoder.device)).float()
     other = earlier.rows(before.ids).float()
-    unit = [torch.nn.functional.normalize(one, dim=-1) for one in (own, other)]
+    unit = [torch.nn.functional.normalize(rows, dim=-1) for rows in (directions, other)]
     best = (unit[0] @ unit[1].T).max(-1)
     return before.ids[best.indices].cpu().numpy(), best.values.cpu().numpy()
 
@@ -116,10 +118,10 @@ def _effects(recording: Recording, focus: Focus, chosen: Chosen) -> tuple[Any, d
     target = focus.target
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    asked = LogitTarget.of(recording.subject, target, focus.versus)
+    target_logit = LogitTarget.of(recording.subject, target, focus.versus)
     read = logit_direction_of(recording, focus.position, target, focus.versus)
     effects = direct_effects(recording, chosen.way, focus.position, read).numpy()
-    return effects, {**asked.extra, "phrase": asked.phrase}
+    return effects, {**target_logit.extra, "phrase": target_logit.phrase}
 
 
 def bars_of(
@@ -137,15 +139,18 @@ def bars_of(
 
     (active,) = features_of(chosen.way, recording, [focus.position])
     try:
-        effects, asked = _effects(recording, focus, chosen)
+        effects, target_extra = _effects(recording, focus, chosen)
         known = dict(zip(active.ids.tolist(), effects.tolist(), strict=True))
-        effect = [known.get(int(one), 0.0) for one in ids]
+        effect = [known.get(int(feature), 0.0) for feature in ids]
     except Unattributable as reason:
-        effect, asked = [float("nan")] * len(ids), {"no_effect": str(reason)}
+        effect, target_extra = [float("nan")] * len(ids), {"no_effect": str(reason)}
     tokens = promoted_by(recording, chosen.way.dictionary, ids, focus.top_k)
     labels = labels_of(chosen.way.dictionary, ids)
     label = recording.subject.label
-    words = [beside(*one, label) for one in zip(effect, labels, tokens, strict=True)]
+    words = [
+        beside(*effect_and_label, label)
+        for effect_and_label in zip(effect, labels, tokens, strict=True)
+    ]
     asked_for = FEATURE.of(focus)
     return Figure(
         lens=NAME,
@@ -158,7 +163,7 @@ def bars_of(
             "mode": focus.mode,
             "position": focus.position,
             "ids": np.asarray(ids, dtype=np.int64),
-            "activations": [active.of(int(one)) for one in ids],
+            "activations": [active.of(int(feature)) for feature in ids],
             "active": len(active),
             "strongest": strongest_of(active),
             "labels": labels,
@@ -169,7 +174,7 @@ def bars_of(
             ],
             "beside": words,
             **({"chosen": list(ids).index(asked_for)} if asked_for in list(ids) else {}),
-            **asked,
+            **target_extra,
         },
     )
 
@@ -182,14 +187,16 @@ def promoted_by(
     from llmscope.record.features.effects import promoted
 
     try:
-        return list(promoted(recording, dictionary, [int(one) for one in ids], max(count, NAMED)))
+        return list(
+            promoted(recording, dictionary, [int(feature) for feature in ids], max(count, NAMED))
+        )
     except (Unattributable, ValueError):
         return [None] * len(ids)
 
 
 def labels_of(dictionary: Dictionary, ids: Sequence[int]) -> list[str]:
     """Return the labels of features; empty for those without one."""
-    return [dictionary.labels.get(int(one), "") for one in ids]
+    return [dictionary.labels.get(int(feature), "") for feature in ids]
 
 
 def beside(effect: float, name: str, tokens: Promoted | None, label: Any) -> str:
@@ -198,7 +205,7 @@ def beside(effect: float, name: str, tokens: Promoted | None, label: Any) -> str
     if name:
         words.append(name)
     if tokens is not None:
-        words.append(" ".join(f"‹{label(one)}›" for one in tokens.up[:NAMED]))
+        words.append(" ".join(f"‹{label(token)}›" for token in tokens.up[:NAMED]))
     return "  ".join(words)
 
 

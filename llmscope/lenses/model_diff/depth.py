@@ -34,18 +34,19 @@ def logit_lenses(pair: Pair, focus: Focus) -> Iterator[Figure]:
         yield _lens_figure(pair, focus, depths(pair))
 
 
-def _lens_figure(pair: Pair, focus: Focus, found: Depths) -> Figure:
-    ids, names = token_names(pair.a, found.token)
+def _lens_figure(pair: Pair, focus: Focus, depths: Depths) -> Figure:
+    ids, names = token_names(pair.a, depths.token)
     row, column = focus.layer + 1, focus.position
-    said = list[str]()
+    lines = list[str]()
     if ids[row, column] >= 0:
-        said = [
+        lines = [
             f"after layer {focus.layer} at ‹{pair.a.prompt.labels[column]}› "
-            f"{found.kl[row, column]:.3g} nats; most ‹{names[int(ids[row, column])]}›, "
-            f"{share(float(found.a[row, column]))} in A, {share(float(found.b[row, column]))} in B"
+            f"{depths.kl[row, column]:.3g} nats; most ‹{names[int(ids[row, column])]}›, "
+            f"{share(float(depths.a[row, column]))} in A, "
+            f"{share(float(depths.b[row, column]))} in B"
         ]
-    more = {"ids": ids, "names": names, "probability_a": found.a, "probability_b": found.b}
-    return _by_layer(pair, focus, found.kl, "nats", said, **more)
+    more = {"ids": ids, "names": names, "probability_a": depths.a, "probability_b": depths.b}
+    return _by_layer(pair, focus, depths.kl, "nats", lines, **more)
 
 
 def difference(pair: Pair, focus: Focus) -> Figure:
@@ -53,8 +54,8 @@ def difference(pair: Pair, focus: Focus) -> Figure:
     from llmscope.record.compare.depths import streams
 
     values = streams(pair).relative
-    parting, bound, said = parted(pair, values)
-    return _by_layer(pair, focus, values, "relative", [said], parting=parting, bound=bound)
+    parting, bound, line = parted(pair, values)
+    return _by_layer(pair, focus, values, "relative", [line], parting=parting, bound=bound)
 
 
 def similarity(pair: Pair, focus: Focus) -> Figure:
@@ -69,14 +70,21 @@ def similarity(pair: Pair, focus: Focus) -> Figure:
     values = np.full((3, len(cka)), np.nan, dtype=np.float32)
     values[2], more = cka, dict[str, Any]()
     if pair.same_width:
-        found = streams(pair)
-        values[0], values[1] = found.cosine[:, focus.position], np.median(found.cosine, axis=1)
-        parting, bound, said = parted(pair, found.relative)
-        more = {"parting": parting, "bound": bound, "relative": np.median(found.relative, axis=1)}
+        compared = streams(pair)
+        values[0], values[1] = (
+            compared.cosine[:, focus.position],
+            np.median(compared.cosine, axis=1),
+        )
+        parting, bound, line = parted(pair, compared.relative)
+        more = {
+            "parting": parting,
+            "bound": bound,
+            "relative": np.median(compared.relative, axis=1),
+        }
     else:
-        said = f"{widths(pair)} have no cosine, but a CKA"
+        line = f"{widths(pair)} have no cosine, but a CKA"
     word = pair.a.prompt.labels[focus.position]
-    lines = [said, *aligned(pair)]
+    lines = [line, *aligned(pair)]
     if len(pair.a) < 3:
         lines.append("CKA takes three tokens or more")
     return Figure(
@@ -118,13 +126,13 @@ def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
         else f"layer {first - 1} is the first whose stream parts"
     )
     size = float(np.median(relative[first]))
-    said = f"{where} by more than rounding, {bound:.2g}: by {size:.2g} of its length (median)"
-    return label, bound, said
+    line = f"{where} by more than rounding, {bound:.2g}: by {size:.2g} of its length (median)"
+    return label, bound, line
 
 
 def widths(pair: Pair) -> str:
     """Return a phrase with the widths of the two models' streams."""
-    ours, theirs = (one.subject.anatomy.width for one in (pair.a, pair.b))
+    ours, theirs = (recording.subject.anatomy.width for recording in (pair.a, pair.b))
     return f"streams of {ours} and {theirs} dimensions"
 
 
@@ -136,7 +144,7 @@ def aligned(pair: Pair) -> Iterator[str]:
 
 
 def _by_layer(
-    pair: Pair, focus: Focus, values: np.ndarray, unit: str, said: list[str], **more: Any
+    pair: Pair, focus: Focus, values: np.ndarray, unit: str, lines: list[str], **more: Any
 ) -> Figure:
     return Figure(
         lens="model-diff",
@@ -154,7 +162,7 @@ def _by_layer(
             "model_b": pair.b.subject.full_name,
             "depths": pair.depths,
             **more,
-            "caption": in_lines(*said, *aligned(pair)),
+            "caption": in_lines(*lines, *aligned(pair)),
             **layer_kinds(pair.a),
         },
     )

@@ -65,14 +65,14 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
 def changed_parts(changes: PartChanges) -> list[str]:
     """Return caption lines: the parts that changed most, and the embedding and the readout."""
     ranked = [(value, name) for name, value in changes.named() if value > changes.bound]
-    ranked.sort(key=lambda one: -one[0])
+    ranked.sort(key=lambda change: -change[0])
     listed = ", ".join(f"{name} {value:.2g}" for value, name in ranked[:NAMED])
     more = len(ranked) - NAMED
-    said = [
+    lines = [
         f"changed by more than rounding, {changes.bound:.1g}: {listed}"
         + (f" and {more} smaller ones" if more > 0 else "")
         if ranked
         else f"no part changed by more than rounding, {changes.bound:.1g}"
     ]
-    said.append(f"embedding {changes.embedding:.2g}, readout {changes.readout:.2g}")
-    return said
+    lines.append(f"embedding {changes.embedding:.2g}, readout {changes.readout:.2g}")
+    return lines

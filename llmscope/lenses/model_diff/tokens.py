@@ -26,26 +26,26 @@ def divergence(pair: Pair, focus: Focus) -> Figure:
     """Return KL(A ‖ B) after each token: mode `kl`. [position]"""
     from llmscope.record.compare.pair import predictions, probabilities
 
-    found = predictions(pair)
+    predicted = predictions(pair)
     subject, labels = pair.a.subject, pair.a.prompt.labels
     more, listed = most_changed(subject, probabilities(pair, focus.position), focus.top_k)
-    same = int(found.same_top.sum())
-    most = int(np.nan_to_num(found.kl).argmax())
+    same = int(predicted.same_top.sum())
+    farthest = int(np.nan_to_num(predicted.kl).argmax())
     word = labels[focus.position]
-    said = (
+    lines = (
         f"same likeliest token after {same} of {len(labels)} tokens; most KL after "
-        f"‹{labels[most]}›, {found.kl[most]:.3g} nats",
+        f"‹{labels[farthest]}›, {predicted.kl[farthest]:.3g} nats",
         f"next after ‹{word}›, A / B: {listed}" if listed else f"after ‹{word}› both say the same",
     )
     return _along(
         pair,
         focus,
-        found.kl,
-        said,
-        same_top=found.same_top.astype(bool),
-        top_ids=np.stack([found.top_a, found.top_b]).astype(np.int64),
-        mean=float(found.kl.mean()),
-        largest=float(found.kl.max()),
+        predicted.kl,
+        lines,
+        same_top=predicted.same_top.astype(bool),
+        top_ids=np.stack([predicted.top_a, predicted.top_b]).astype(np.int64),
+        mean=float(predicted.kl.mean()),
+        largest=float(predicted.kl.max()),
         **more,
     )
 
@@ -57,8 +57,8 @@ def log_ratio(pair: Pair, focus: Focus) -> Figure:
     values = log_ratios(pair)
     known = np.isfinite(values)
     total = float(values[known].sum())
-    said = f"log p_A − log p_B of this text: {total:+.3g} nats over {known.sum()} tokens"
-    return _along(pair, focus, values, (said,), total=total)
+    line = f"log p_A − log p_B of this text: {total:+.3g} nats over {known.sum()} tokens"
+    return _along(pair, focus, values, (line,), total=total)
 
 
 def next_token(pair: Pair, focus: Focus) -> Figure:
@@ -103,7 +103,7 @@ def _about(pair: Pair, focus: Focus) -> dict[str, Any]:
     }
 
 
-def _along(pair: Pair, focus: Focus, values: Floats, said: tuple[str, ...], **more: Any) -> Figure:
+def _along(pair: Pair, focus: Focus, values: Floats, lines: tuple[str, ...], **more: Any) -> Figure:
     """Return a figure with a bar for each token of the prompt."""
     return Figure(
         lens="model-diff",
@@ -116,6 +116,6 @@ def _along(pair: Pair, focus: Focus, values: Floats, said: tuple[str, ...], **mo
             **_about(pair, focus),
             "special": pair.a.prompt.special,
             **more,
-            "caption": in_lines(*said),
+            "caption": in_lines(*lines),
         },
     )

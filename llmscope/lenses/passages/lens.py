@@ -107,14 +107,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     recording, written = _before_answer(recording, focus, labels, passes)
     labels = labels[: len(recording)]
     try:
-        found = _passages(recording, labels, SEPARATOR.of(focus))
+        passages_found = _passages(recording, labels, SEPARATOR.of(focus))
     except ValueError as error:  # a separator that takes too long
         yield Figure.refused("passages", TITLE, f"{option('separator')}: {error}")
         return
-    if not found:
+    if not passages_found:
         yield Figure.refused("passages", TITLE, no_passages())
         return
-    if len(found[0]) == len(recording):
+    if len(passages_found[0]) == len(recording):
         reason = "the passage is the whole prompt: without it, no token is left to answer after"
         yield Figure.refused("passages", TITLE, reason)
         return
@@ -126,30 +126,36 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             reason = f"with the answer the prompt has {length} tokens, and the context {context}"
         yield Figure.refused("passages", TITLE, reason)
         return
-    count = len(found)
+    count = len(passages_found)
     columns = _Columns(*(np.full(count, np.nan, dtype=np.float32) for _ in range(5)))
     weights, verdict = attention_from(passes, recording, len(recording) - 1)
     sink, weights[0] = float(weights[0]), 0.0
-    for at, gap in enumerate(found):
+    for at, gap in enumerate(passages_found):
         columns.attention[at] = float(weights[gap.start : gap.stop].sum())
         columns.per_token[at] = columns.attention[at] / len(gap)
     order = list(reversed(range(count)))  # the last first: the fewest tokens run for them
-    texts = [Continuation(len(recording)), *(without(recording, found[at]) for at in order)]
+    texts = [
+        Continuation(len(recording)),
+        *(without(recording, passages_found[at]) for at in order),
+    ]
     forceds = forced(passes, recording, texts, (), answer)
     whole = next(forceds)
     about = _About(
-        *(recording, found, labels, answer, source, whole.total, sink, verdict),
-        float(weights[found[-1].stop :].sum())
+        *(recording, passages_found, labels, answer, source, whole.total, sink, verdict),
+        float(weights[passages_found[-1].stop :].sum())
         if SEPARATOR.of(focus) or has_unread_roles(recording.prompt, labels)
         else None,
     )
-    for done, (at, one) in enumerate(zip(order, forceds, strict=True), 1):
-        columns.change[at], columns.kl[at] = one.total - whole.total, whole.kl(one)
+    for done, (at, forced_answer) in enumerate(zip(order, forceds, strict=True), 1):
+        columns.change[at], columns.kl[at] = (
+            forced_answer.total - whole.total,
+            whole.kl(forced_answer),
+        )
         yield about.figure(columns, done, 2 * count)
     missing, norms = "", dict[Any, float]()
     for done, at in enumerate(order, 1):
         try:
-            columns.update[at] = update_of(recording, found[at], norms)
+            columns.update[at] = update_of(recording, passages_found[at], norms)
         except Unpatchable as finding:
             missing = str(finding)
             break
@@ -185,41 +191,41 @@ class _About:
             "".join(self.labels[passage.start : passage.stop]).strip() for passage in self.passages
         )
         whole = done == total
-        said = _text(self.recording, self.answer)
-        name = f"‹{display_text(said, whitespace=True)}›"
-        kept = {
+        answer_text = _text(self.recording, self.answer)
+        name = f"‹{display_text(answer_text, whitespace=True)}›"
+        known = {
             key: values.copy()
             for key, values in vars(columns).items()
             if key != "update" or not missing
         }
-        most = _most(kept) if whole else {}
+        largest = _most(known) if whole else {}
         extra: dict[str, Any] = {
-            "answer": said,
+            "answer": answer_text,
             "answer_ids": self.answer,
             "answer_source": self.source,
             "log_p": self.log_p,
             "sink": self.sink,
-            **{key: values for key, values in kept.items() if key != "change"},
+            **{key: values for key, values in known.items() if key != "change"},
             "starts": tuple(passage.start for passage in self.passages),
             "stops": tuple(passage.stop for passage in self.passages),
             **({"missing_update": missing} if missing else {}),
-            **({"most": most} if whole else progress(done, total)),
-            "heads": tuple(HEADS[key] for key in HEADS if key in kept),
-            "cells": tuple(kept[key] for key in HEADS if key in kept),
-            "units": tuple(UNITS.get(key, "nats") for key in HEADS if key in kept),
+            **({"most": largest} if whole else progress(done, total)),
+            "heads": tuple(HEADS[key] for key in HEADS if key in known),
+            "cells": tuple(known[key] for key in HEADS if key in known),
+            "units": tuple(UNITS.get(key, "nats") for key in HEADS if key in known),
             "texts": texts,
-            "caption": self._caption(name, most, missing),
+            "caption": self._caption(name, largest, missing),
         }
         title = f"Passages · what {name} stands on"
-        if whole and "change" in most:
-            extra["chosen"] = most["change"]
-            title = f"Passages · {name} stands on {most['change'] + 1}"
+        if whole and "change" in largest:
+            extra["chosen"] = largest["change"]
+            title = f"Passages · {name} stands on {largest['change'] + 1}"
         return Figure(
             lens="passages",
             title=title,
             kind="table",
             axes=(Axis("passage", tuple(texts)),),
-            values=kept["change"],
+            values=known["change"],
             unit="nats",
             verdict=self.verdict
             if self.verdict.status != "refused"
@@ -227,14 +233,14 @@ class _About:
             extra=extra,
         )
 
-    def _caption(self, name: str, most: dict[str, int], missing: str) -> tuple[str, ...]:
+    def _caption(self, name: str, largest: dict[str, int], missing: str) -> tuple[str, ...]:
         probability = float(np.exp(self.log_p))
         value = f"p({name}) with all passages: {percent(probability)}"
         if probability < LEAST:  # of an answer of many tokens
             value = f"log p({name}) with all passages: {self.log_p:.2f} nats"
         lines = [f"{value}{SOURCES.get(self.source, '')}"]
-        if most:
-            by = (f"{WORDS[key]} {at + 1}" for key, at in most.items())
+        if largest:
+            by = (f"{WORDS[key]} {at + 1}" for key, at in largest.items())
             lines.append(f"most: {', '.join(by)}")
         if self.rest is not None:
             tail = "".join(self.labels[self.passages[-1].stop :]).strip()
@@ -274,12 +280,12 @@ WORDS = {
 
 def _most(columns: dict[str, NDArray[np.float32]]) -> dict[str, int]:
     """Return the passage with the most of each column: of the change, the most negative."""
-    found: dict[str, int] = {}
+    largest: dict[str, int] = {}
     for name in HEADS:
         values = columns.get(name)
         if values is not None and np.isfinite(values).any():
-            found[name] = int(np.nanargmax(-values if name == "change" else values))
-    return found
+            largest[name] = int(np.nanargmax(-values if name == "change" else values))
+    return largest
 
 
 def _passages(recording: Recording, labels: Sequence[str], separator: str) -> tuple[range, ...]:
@@ -302,11 +308,11 @@ def _before_answer(
 
     if focus.answer is not None or focus.target is not None or recording.subject.tokens is None:
         return recording, ()
-    found = written_answer(recording.prompt, labels)
-    if found is None or not found.start:
+    written = written_answer(recording.prompt, labels)
+    if written is None or not written.start:
         return recording, ()
-    ids = recording.prompt.ids[found.start : found.stop][:WRITTEN]
-    return run.other(beginning(recording.prompt, found.start)), ids
+    ids = recording.prompt.ids[written.start : written.stop][:WRITTEN]
+    return run.other(beginning(recording.prompt, written.start)), ids
 
 
 def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int, ...], str]:
@@ -319,10 +325,10 @@ def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int,
     if focus.target is not None:
         return (focus.target,), "given"
     context = recording.subject.anatomy.context
-    most = OWN if context is None else min(OWN, context - len(recording) + 1)
+    length = OWN if context is None else min(OWN, context - len(recording) + 1)
     text, ends = Continuation(len(recording)), answer_ends(recording)
-    found = own_answer(run, recording, text, (), length=most, ends=ends)
-    return found, "model"
+    ids = own_answer(run, recording, text, (), length=length, ends=ends)
+    return ids, "model"
 
 
 def _text(recording: Recording, answer: tuple[int, ...]) -> str:

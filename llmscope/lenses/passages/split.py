@@ -67,7 +67,7 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
         spans = _beside_question(text, turns) or list(_by_form(text))
         spans = spans or [turn.span for turn in turns[:-1]]
     contents = [(_token_at(starts, role.start), _token_at(starts, role.content)) for role in roles]
-    found: list[range] = []
+    ranges: list[range] = []
     for start, end in spans:
         first, stop = _token_at(starts, start), _token_at(starts, end)
         # A token that begins with blanks may start before the first visible character.
@@ -75,11 +75,11 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
             first -= 1
         stop = min(stop, len(labels))
         first = _after_special(prompt, first, stop, contents)
-        if found:
-            first = max(first, found[-1].stop)
+        if ranges:
+            first = max(first, ranges[-1].stop)
         if any(label.strip() for label in labels[first:stop]):
-            found.append(range(first, stop))
-    return tuple(found)
+            ranges.append(range(first, stop))
+    return tuple(ranges)
 
 
 def has_unread_roles(prompt: Prompt, labels: Sequence[str]) -> bool:
@@ -107,12 +107,12 @@ def _by_form(text: str) -> Iterator[tuple[int, int]]:
 
 def _marked(text: str) -> list[tuple[int, int]]:
     """Return where documents in tags are, or else paragraphs that begin with [1]."""
-    tagged = [one.span() for one in _TAGGED.finditer(text)]
+    tagged = [match.span() for match in _TAGGED.finditer(text)]
     return tagged or list(_numbered(text))
 
 
 def _numbered(text: str) -> Iterator[tuple[int, int]]:
-    numbered = [one.start() for one in _NUMBERED.finditer(text)]
+    numbered = [match.start() for match in _NUMBERED.finditer(text)]
     for start, end in zip(numbered, (*numbered[1:], len(text)), strict=bool(numbered)):
         blank = _BLANK.search(text, start, end)
         if blank is not None:
@@ -175,7 +175,9 @@ def _roles(prompt: Prompt, text: str, starts: Sequence[int]) -> list[_Role]:
         start, end, behind = starts[at], starts[at + 1], starts[after]
         line = _ROLE.match(text, end)
         header = _HEADER.fullmatch(text, end, behind) if after < len(prompt.special) else None
-        letters = "".join(one for one in text[start:end].casefold() if one.isalpha() or one == "/")
+        letters = "".join(
+            char for char in text[start:end].casefold() if char.isalpha() or char == "/"
+        )
         if line is not None:
             roles.append(_Role(start, line[1], line.end()))
         elif header is not None:

@@ -31,56 +31,60 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced, own_answer
 
-    kept, tokens = focus.position, recording.subject.tokens
+    start, tokens = focus.position, recording.subject.tokens
     assert tokens is not None
-    if not kept:
+    if not start:
         raise NoTrace("there is nothing before the first token from which to sample")
-    asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
     context = recording.subject.anatomy.context
-    most = TOKENS.of(focus)
+    length = TOKENS.of(focus)
     if context is not None:
-        most = min(most, context - kept - len(asked.suffix) - max(len(asked.answer), OWN))
-    if most < 1:
+        length = min(
+            length, context - start - len(question.suffix) - max(len(question.answer), OWN)
+        )
+    if length < 1:
         raise NoTrace(f"the model's context of {context} tokens has no room for a branch")
     ends = tuple(tokens.special_ids)
     settings = replace(sampler(focus), seed=SEED.of(focus))
     count = SAMPLES.of(focus)
-    sampled = sample_branches(run, recording, kept, settings, count=count, length=most, ends=ends)
-    written = recording.prompt.ids[kept : min(max(trace.stop, kept + 1), kept + most)]
+    sampled = sample_branches(
+        run, recording, start, settings, count=count, length=length, ends=ends
+    )
+    written = recording.prompt.ids[start : min(max(trace.stop, start + 1), start + length)]
     every = (written, *sampled)
     total = len(every)
     log_p, per_token, answered = (np.full(total, np.nan, dtype=np.float32) for _ in range(3))
-    own = [""] * total
+    answers = [""] * total
     texts = [tokens.describe(ids).text for ids in every]
     names = (AS_WRITTEN, *(f"branch {at}" for at in range(1, total)))
     stops = answer_ends(recording)
-    name = f"‹{display_text(asked.text, whitespace=True)}›"
+    name = f"‹{display_text(question.text, whitespace=True)}›"
     for at, ids in enumerate(every):
         if ids:
-            (said,) = forced(run, recording, [Continuation(kept)], (), ids)
-            log_p[at], per_token[at] = said.total, said.total / len(ids)
+            (likelihood,) = forced(run, recording, [Continuation(start)], (), ids)
+            log_p[at], per_token[at] = likelihood.total, likelihood.total / len(ids)
         else:  # it ended at once
             log_p[at] = per_token[at] = 0.0
-        text = Continuation(kept, ids)
-        (one,) = forced(run, recording, [text], asked.suffix, asked.answer)
-        answered[at] = math.exp(one.total)
-        given = own_answer(run, recording, text, asked.suffix, length=OWN, ends=stops)
-        own[at] = tokens.describe(given).text
+        text = Continuation(start, ids)
+        (forced_answer,) = forced(run, recording, [text], question.suffix, question.answer)
+        answered[at] = math.exp(forced_answer.total)
+        answer_ids = own_answer(run, recording, text, question.suffix, length=OWN, ends=stops)
+        answers[at] = tokens.describe(answer_ids).text
         values, mean, p = log_p.copy(), per_token.copy(), answered.copy()
         yield Figure(
             lens="reasoning",
-            title=f"Reasoning · {count} branches from ‹{recording.prompt.labels[kept]}›",
+            title=f"Reasoning · {count} branches from ‹{recording.prompt.labels[start]}›",
             kind="table",
             axes=(Axis("branch", names),),
             values=values,
             unit="nats",
             extra={
                 "mode": "branches",
-                **of_answer(asked),
-                "position": kept,
+                **of_answer(question),
+                "position": start,
                 "ids": every,
                 "branch_text": tuple(texts),
-                "says": tuple(own),
+                "says": tuple(answers),
                 "per_token": mean,
                 "p_answer": p,
                 "sampler": settings.written,
@@ -90,12 +94,12 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
                 "cells": (values, mean, p),
                 "units": ("nats", "nats", "probability"),
                 "texts": tuple(
-                    f"‹{answer}› {' '.join(said.split())}"
-                    for answer, said in zip(own, texts, strict=True)
+                    f"‹{answer}› {' '.join(text.split())}"
+                    for answer, text in zip(answers, texts, strict=True)
                 ),
                 "caption": (
                     f"row 1 is the text as written, the others are sampled ({settings.said}); in "
-                    f"‹› the model's own answer after each · {name} is {SOURCES[asked.source]}",
+                    f"‹› the model's own answer after each · {name} is {SOURCES[question.source]}",
                 ),
             },
         )

@@ -34,32 +34,38 @@ def forks(recording: Recording, focus: Focus, trace: Trace) -> Figure:
     share = QUANTILE.of(focus)
     threshold = float(np.nanquantile(entropy, share)) if np.isfinite(entropy).any() else np.nan
     above = [at for at, bits in zip(places, entropy, strict=True) if bits >= threshold]
-    shown = sorted(sorted(above, key=lambda at: -stats.entropy[at - 1])[: focus.top_k])
+    likeliest = sorted(sorted(above, key=lambda at: -stats.entropy[at - 1])[: focus.top_k])
     label = recording.subject.label
     chances: list[float] = []
     others: list[str] = []
     texts: list[str] = []
-    for at in shown:
+    for at in likeliest:
         p = torch.softmax(logits_after(recording, at - 1).double(), -1)
-        own = prompt.ids[at]
-        top = [one for one in p.topk(min(ALTERNATIVES + 1, len(p))).indices.tolist() if one != own]
-        said = [f"‹{label(one)}› {percent(float(p[one]))}" for one in top[:ALTERNATIVES]]
-        chances.append(float(p[own]))
-        others.append(", ".join(said))
+        written = prompt.ids[at]
+        top = [
+            token
+            for token in p.topk(min(ALTERNATIVES + 1, len(p))).indices.tolist()
+            if token != written
+        ]
+        alternatives = [
+            f"‹{label(token)}› {percent(float(p[token]))}" for token in top[:ALTERNATIVES]
+        ]
+        chances.append(float(p[written]))
+        others.append(", ".join(alternatives))
         texts.append(f"{at}: ‹{prompt.labels[at]}› or {others[-1]}")
-    values = np.array([stats.entropy[at - 1] for at in shown], dtype=np.float32)
+    values = np.array([stats.entropy[at - 1] for at in likeliest], dtype=np.float32)
     probability = np.array(chances, dtype=np.float32)
     return Figure(
         lens="reasoning",
-        title=f"Reasoning · {len(shown)} of {len(above)} forks",
+        title=f"Reasoning · {len(likeliest)} of {len(above)} forks",
         kind="table",
-        axes=(Axis("fork", tuple(prompt.labels[at] for at in shown)),),
+        axes=(Axis("fork", tuple(prompt.labels[at] for at in likeliest)),),
         values=values,
         unit="bits",
         extra={
             "mode": "forks",
-            "positions": tuple(shown),
-            "ids": tuple(prompt.ids[at] for at in shown),
+            "positions": tuple(likeliest),
+            "ids": tuple(prompt.ids[at] for at in likeliest),
             "probability": probability,
             "alternatives": tuple(others),
             "threshold": threshold,

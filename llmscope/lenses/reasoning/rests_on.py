@@ -33,7 +33,7 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced
 
-    asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
     chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
     ids = recording.prompt.ids
 
@@ -41,23 +41,23 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
         gap = trace.sentences[at]
         return Continuation(gap.start, ids[gap.stop : trace.stop])
 
-    if any(not len(dropped(at)) + len(asked.suffix) for at in chosen):
+    if any(not len(dropped(at)) + len(question.suffix) for at in chosen):
         raise NoTrace("without its only sentence, nothing would stand before the answer")
     # The last sentences first: the fewest tokens run for them.
     order = list(reversed(range(len(chosen))))
     texts = [Continuation(trace.stop), *(dropped(chosen[at]) for at in order)]
-    forceds = forced(run, recording, texts, asked.suffix, asked.answer)
+    forceds = forced(run, recording, texts, question.suffix, question.answer)
     whole = next(forceds)
     change, kl = (np.full(len(chosen), np.nan, dtype=np.float32) for _ in range(2))
-    name = f"‹{display_text(asked.text, whitespace=True)}›"
-    for done, (at, one) in enumerate(zip(order, forceds, strict=True), 1):
-        change[at], kl[at] = one.total - whole.total, whole.kl(one)
-        most = int(np.nanargmin(change))
+    name = f"‹{display_text(question.text, whitespace=True)}›"
+    for done, (at, forced_answer) in enumerate(zip(order, forceds, strict=True), 1):
+        change[at], kl[at] = forced_answer.total - whole.total, whole.kl(forced_answer)
+        most_needed = int(np.nanargmin(change))
         last = done == len(chosen)
         values, divergence = change.copy(), kl.copy()
         yield Figure(
             lens="reasoning",
-            title=f"Reasoning · {name} rests on sentence {chosen[most] + 1}"
+            title=f"Reasoning · {name} rests on sentence {chosen[most_needed] + 1}"
             if last
             else f"Reasoning · what {name} rests on",
             kind="table",
@@ -67,20 +67,20 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
             verdict=partly(trace, chosen),
             extra={
                 "mode": "rests-on",
-                **of_answer(asked),
+                **of_answer(question),
                 **of_sentences(trace, chosen),
                 "log_p": whole.total,
                 "kl": divergence,
                 **({} if last else progress(done, len(chosen))),
-                **({"chosen": most} if last else {}),
+                **({"chosen": most_needed} if last else {}),
                 "heads": ("Δ log p", "KL"),
                 "cells": (values, divergence),
                 "units": ("nats", "nats"),
                 "caption": (
                     f"without the sentence, in nats · p({name}) with all, after "
-                    f"‹{display_text(said_suffix(recording, asked))}›: "
+                    f"‹{display_text(said_suffix(recording, question))}›: "
                     f"{percent(float(np.exp(whole.total)))} · the answer is "
-                    f"{SOURCES[asked.source]}",
+                    f"{SOURCES[question.source]}",
                 ),
             },
         )

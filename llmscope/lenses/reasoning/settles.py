@@ -36,25 +36,25 @@ def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> It
 
     if len(trace.sentences) < 2 and not trace.marked:
         raise NoTrace(NO_REASONING)
-    asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
     chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
     values = np.full(len(chosen), np.nan, dtype=np.float32)
     says = [""] * len(chosen)
     texts = [Continuation(trace.sentences[at].stop) for at in chosen]
     label = recording.subject.label
-    forceds = forced(run, recording, texts, asked.suffix, asked.answer)
-    for done, one in enumerate(forceds):
-        values[done] = math.exp(one.total)
-        says[done] = label(one.says)
+    forceds = forced(run, recording, texts, question.suffix, question.answer)
+    for done, forced_answer in enumerate(forceds):
+        values[done] = math.exp(forced_answer.total)
+        says[done] = label(forced_answer.says)
         if done + 1 < len(chosen) and done % 4 != 3:
             continue
-        yield _figure(recording, trace, asked, chosen, values.copy(), says, done + 1)
+        yield _figure(recording, trace, question, chosen, values.copy(), says, done + 1)
 
 
 def _figure(
     recording: Recording,
     trace: Trace,
-    asked: Asked,
+    question: Asked,
     chosen: Sequence[int],
     values: NDArray[np.float32],
     says: Sequence[str],
@@ -62,18 +62,18 @@ def _figure(
 ) -> Figure:
     whole = done == len(chosen)
     at = settled(values) if whole else None
-    name = f"‹{display_text(asked.text, whitespace=True)}›"
+    name = f"‹{display_text(question.text, whitespace=True)}›"
     if not whole:
-        told = "…"
+        ending = "…"
     elif at is None:
-        told = "does not settle" if trace.marked else f"below {percent(BELIEVED, 0)} at the end"
+        ending = "does not settle" if trace.marked else f"below {percent(BELIEVED, 0)} at the end"
     else:
         # Of a text that nothing marks as reasoning, it is said what was measured, and no more.
         verb = "settles at" if trace.marked else f"above {percent(BELIEVED, 0)} from"
-        told = f"{verb} sentence {chosen[at] + 1}"
+        ending = f"{verb} sentence {chosen[at] + 1}"
     return Figure(
         lens="reasoning",
-        title=f"Reasoning · {name} {told}",
+        title=f"Reasoning · {name} {ending}",
         kind="table",
         axes=(Axis("sentence", said(recording, trace, chosen)),),
         values=values,
@@ -81,7 +81,7 @@ def _figure(
         verdict=partly(trace, chosen),
         extra={
             "mode": "settles",
-            **of_answer(asked),
+            **of_answer(question),
             **of_sentences(trace, chosen),
             "settles": None if at is None else chosen[at],
             "says": tuple(says),
@@ -91,8 +91,9 @@ def _figure(
             "cells": (values,),
             "units": ("probability",),
             "caption": (
-                f"p({name}) after the sentence and ‹{display_text(said_suffix(recording, asked))}›"
-                f" · the answer is {SOURCES[asked.source]}"
+                f"p({name}) after the sentence and "
+                f"‹{display_text(said_suffix(recording, question))}› · "
+                f"the answer is {SOURCES[question.source]}"
                 + ("" if at is None else f" · above {percent(BELIEVED, 0)} from the marked one on"),
             ),
         },
@@ -122,20 +123,20 @@ def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str
     return tuple("".join(labels[span.start : span.stop]).strip() for span in spans)
 
 
-def said_suffix(recording: Recording, asked: Asked) -> str:
+def said_suffix(recording: Recording, question: Asked) -> str:
     """Return the text of the suffix on one line."""
     tokens = recording.subject.tokens
     assert tokens is not None
-    return " ".join(tokens.describe(asked.suffix).text.split())
+    return " ".join(tokens.describe(question.suffix).text.split())
 
 
-def of_answer(asked: Asked) -> dict[str, Any]:
+def of_answer(question: Asked) -> dict[str, Any]:
     """Return what is told of the answer, for `extra`."""
     return {
-        "answer": asked.text,
-        "answer_ids": asked.answer,
-        "answer_source": asked.source,
-        "suffix_ids": asked.suffix,
+        "answer": question.text,
+        "answer_ids": question.answer,
+        "answer_source": question.source,
+        "suffix_ids": question.suffix,
     }
 
 

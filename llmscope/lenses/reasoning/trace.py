@@ -97,8 +97,8 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
         last = min(last, bisect_right(reached, closed.start()))
     parts = sentences(labels, first, last)
     if where is not None:
-        kept = tuple(part for part in parts if reached[part.stop - 1] <= where)
-        parts = kept or parts
+        before = tuple(part for part in parts if reached[part.stop - 1] <= where)
+        parts = before or parts
     if not parts:
         raise NoTrace("the prompt has no sentence of a trace")
     marked = bool(opened or stated or focus.context is not None or focus.answer is not None)
@@ -108,11 +108,11 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
 def _stated(text: str, begin: int) -> tuple[str, int | None]:
     """Return the answer that a text states from a character on, and where it does."""
     for pattern in _STATED:
-        found = list(pattern.finditer(text, begin))
-        if found:
-            answer = _REST.sub("", found[-1]["answer"].lstrip(" *_`$")).strip(" *_`$")
+        matches = list(pattern.finditer(text, begin))
+        if matches:
+            answer = _REST.sub("", matches[-1]["answer"].lstrip(" *_`$")).strip(" *_`$")
             if answer:
-                return answer, found[-1].start()
+                return answer, matches[-1].start()
     return "", None
 
 
@@ -155,8 +155,8 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
     elif trace.stated:
         whole = _after(recording, trace.text, f"{suffix} {trace.stated}")
         same = whole[: len(forced)] == forced
-        own = tokens.encode(f" {trace.stated}", special_tokens=False).ids
-        answer, source = (whole[len(forced) :] if same else own)[:LONGEST], "stated"
+        stated_ids = tokens.encode(f" {trace.stated}", special_tokens=False).ids
+        answer, source = (whole[len(forced) :] if same else stated_ids)[:LONGEST], "stated"
     else:
         end = Continuation(trace.stop)
         ends = answer_ends(recording)
@@ -205,8 +205,8 @@ def _check_room(recording: Recording, length: int) -> None:
         )
 
 
-def chosen_of(count: int, most: int) -> list[int]:
+def chosen_of(count: int, limit: int) -> list[int]:
     """Return which of `count` sentences are measured: at even distances, the last among them."""
-    if count <= most:
+    if count <= limit:
         return list(range(count))
-    return sorted({count - 1 - round(at * (count - 1) / max(most - 1, 1)) for at in range(most)})
+    return sorted({count - 1 - round(at * (count - 1) / max(limit - 1, 1)) for at in range(limit)})

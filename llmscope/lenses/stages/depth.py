@@ -32,8 +32,8 @@ def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure
         yield _figure(recording, focus, depths(pair))
 
 
-def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
-    ids, names = token_names(recording, found.token)
+def _figure(recording: Recording, focus: Focus, depths: Depths) -> Figure:
+    ids, names = token_names(recording, depths.token)
     return Figure(
         lens="stages",
         title=TITLES[focus.mode],
@@ -42,29 +42,33 @@ def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
             layer_axis(recording, embedding=True),
             Axis("position", recording.prompt.labels),
         ),
-        values=found.kl,
+        values=depths.kl,
         unit="nats",
         extra={
             "mode": focus.mode,
             "adapter": recording.subject.adapter,
             "ids": ids,
             "names": names,
-            "tuned": found.a,
-            "base": found.b,
-            "caption": in_lines(*_said(recording, focus, found, ids, names)),
+            "tuned": depths.a,
+            "base": depths.b,
+            "caption": in_lines(*_said(recording, focus, depths, ids, names)),
             **layer_kinds(recording),
         },
     )
 
 
 def _said(
-    recording: Recording, focus: Focus, found: Depths, ids: NDArray[np.int64], names: dict[int, str]
+    recording: Recording,
+    focus: Focus,
+    depths: Depths,
+    ids: NDArray[np.int64],
+    names: dict[int, str],
 ) -> Iterator[str]:
     row, column = focus.layer + 1, focus.position
     word = recording.prompt.labels[column]
     if ids[row, column] >= 0:
         yield (
-            f"after layer {focus.layer} at ‹{word}› {found.kl[row, column]:.3g} nats; most "
-            f"‹{names[int(ids[row, column])]}›, {share(float(found.a[row, column]))} tuned, "
-            f"{share(float(found.b[row, column]))} base"
+            f"after layer {focus.layer} at ‹{word}› {depths.kl[row, column]:.3g} nats; most "
+            f"‹{names[int(ids[row, column])]}›, {share(float(depths.a[row, column]))} tuned, "
+            f"{share(float(depths.b[row, column]))} base"
         )

@@ -25,55 +25,57 @@ def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.compare.delta_svd import directions as found_in
 
     title = f"{TITLES[focus.mode]} in layer {focus.layer}"
-    for found in found_in(recording.subject, focus.layer):
-        if found:
-            yield _figure(recording, focus, found, title)
-    if not found:
+    for known in found_in(recording.subject, focus.layer):
+        if known:
+            yield _figure(recording, focus, known, title)
+    if not known:
         reason = f"no matrix of layer {focus.layer} differs from the base: turn to another layer"
         yield Figure.refused("stages", title, reason)
 
 
-def _figure(recording: Recording, focus: Focus, found: Sequence[Direction], title: str) -> Figure:
-    names = short([one.name for one in found])
+def _figure(recording: Recording, focus: Focus, known: Sequence[Direction], title: str) -> Figure:
+    names = short([direction.name for direction in known])
     label = recording.subject.label
-    ids = tuple(one.ids[: focus.top_k] for one in found)
-    tokens = tuple(tuple(map(label, some)) for some in ids)
+    ids = tuple(direction.ids[: focus.top_k] for direction in known)
+    tokens = tuple(tuple(map(label, token_ids)) for token_ids in ids)
     words = in_lines(
         *(
-            " ".join((SAID[one.side], *(f"‹{text}›" for text in some[:LISTED])))
-            for one, some in zip(found, tokens, strict=True)
+            " ".join((SAID[direction.side], *(f"‹{text}›" for text in texts[:LISTED])))
+            for direction, texts in zip(known, tokens, strict=True)
         )
     )
-    labels = tuple(f"{name} {one.index + 1}" for name, one in zip(names, found, strict=True))
+    labels = tuple(
+        f"{name} {direction.index + 1}" for name, direction in zip(names, known, strict=True)
+    )
     return Figure(
         lens="stages",
         title=title,
         kind="bars",
         axes=(Axis("direction", labels),),
-        values=np.array([one.strength for one in found], dtype=np.float32),
+        values=np.array([direction.strength for direction in known], dtype=np.float32),
         unit="norm",
         extra={
             "mode": focus.mode,
             "adapter": recording.subject.adapter,
             "layer": focus.layer,
-            "modules": tuple(one.name for one in found),
-            "share": np.array([one.share for one in found], dtype=np.float32),
-            "sides": tuple(one.side for one in found),
+            "modules": tuple(direction.name for direction in known),
+            "share": np.array([direction.share for direction in known], dtype=np.float32),
+            "sides": tuple(direction.side for direction in known),
             "tokens": tokens,
             "token_ids": ids,
-            "token_scores": tuple(one.scores[: focus.top_k] for one in found),
+            "token_scores": tuple(direction.scores[: focus.top_k] for direction in known),
             "beside": words,
-            "caption": tuple(_said(found, labels)),
+            "caption": tuple(_said(known, labels)),
         },
     )
 
 
-def _said(found: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:
+def _said(known: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:
     """Yield caption lines: the strongest direction, its share of its matrix, and a legend."""
-    at = max(range(len(found)), key=lambda index: found[index].strength)
-    share = found[at].share
+    at = max(range(len(known)), key=lambda index: known[index].strength)
+    share = known[at].share
     yield f"strongest: {labels[at]}, {100 * share:.0f} % of ‖ΔW‖² of its matrix"
-    sides = {one.side for one in found}
+    sides = {direction.side for direction in known}
     if "writes" in sides:
         yield "promotes: the tokens whose logits u raises most, through the final norm"
     if "reads" in sides:

@@ -116,8 +116,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         from llmscope.record.compare.weight_delta import changes, no_matrices
 
         others = no_matrices(recording.subject)
-        for found in changes(recording.subject):
-            yield weights.weights(recording, found, others, focus)
+        for deltas in changes(recording.subject):
+            yield weights.weights(recording, deltas, others, focus)
 
 
 def _elsewhere(subject: LoadedModel) -> bool:

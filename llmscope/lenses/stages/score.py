@@ -44,11 +44,11 @@ def score_figure(
     ids, more = prompt.ids, dict[str, Any]()
     values = model.scores(ids)
     final = float(values[model.end(ids)])
-    said = f"{model.name} gives this prompt {final:+.4g}"
+    line = f"{model.name} gives this prompt {final:+.4g}"
     if focus.versus_prompt:
         theirs = float(model.scores(focus.versus_prompt)[model.end(focus.versus_prompt)])
         more = {"versus_score": theirs, "margin": final - theirs}
-        said += f", and B {theirs:+.4g}: margin {final - theirs:+.4g}"
+        line += f", and B {theirs:+.4g}: margin {final - theirs:+.4g}"
     return Figure(
         lens="stages",
         title=TITLES[focus.mode],
@@ -65,6 +65,6 @@ def score_figure(
             "score": final,
             "end": model.end(ids),
             **more,
-            "caption": in_lines(said),
+            "caption": in_lines(line),
         },
     )

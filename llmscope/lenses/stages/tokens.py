@@ -41,9 +41,9 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     shares = probabilities(pair, focus.position)
     more, listed = most_changed(recording.subject, shares, focus.top_k)
     word = recording.prompt.labels[focus.position]
-    said = f"next after ‹{word}›, tuned / base: {listed}"
-    said = said if listed else f"after ‹{word}› both say the same"
-    return along(recording, focus, values, rows, *_left_out(focus, rows), said, **more)
+    line = f"next after ‹{word}›, tuned / base: {listed}"
+    line = line if listed else f"after ‹{word}› both say the same"
+    return along(recording, focus, values, rows, *_left_out(focus, rows), line, **more)
 
 
 def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
@@ -66,15 +66,15 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     values = log_ratios(Pair(recording, base, key=base.subject))
     values[~answer.tokens] = np.nan
     total, count = float(np.nansum(values)), np.isfinite(values).sum()
-    said = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"
+    line = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"
     if ids:
         more["margin"] = total - more["versus_total"]
-        said = (
+        line = (
             f"margin {more['margin']:+.3g} nats: {total:+.3g} over {count} tokens, B "
             f"{more['versus_total']:+.3g} over {np.isfinite(theirs).sum()}"
         )
     left_out = _left_out(focus, answer.tokens)
-    return along(recording, focus, values, answer.tokens, said, *left_out, **more)
+    return along(recording, focus, values, answer.tokens, line, *left_out, **more)
 
 
 def refused(focus: Focus) -> Figure:
@@ -84,7 +84,7 @@ def refused(focus: Focus) -> Figure:
 
 
 def along(
-    recording: Recording, focus: Focus, values: Floats, shown: Mask, *said: str, **more: Any
+    recording: Recording, focus: Focus, values: Floats, counted: Mask, *lines: str, **more: Any
 ) -> Figure:
     """Return a figure with a bar for each shown token of the prompt."""
     return Figure(
@@ -100,9 +100,9 @@ def along(
             "position": focus.position,
             "special": recording.prompt.special,
             "total": float(np.nansum(values)),
-            "left_out": int((~shown).sum()),
+            "left_out": int((~counted).sum()),
             **more,
-            "caption": in_lines(*said),
+            "caption": in_lines(*lines),
         },
     )
 
@@ -128,8 +128,8 @@ def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     return answer_of(prompt, start, roles)
 
 
-def _left_out(focus: Focus, shown: Mask) -> Iterator[str]:
+def _left_out(focus: Focus, counted: Mask) -> Iterator[str]:
     """Yield a short caption line: the number of omitted tokens, and the mode that shows them."""
-    count = int((~shown).sum())
+    count = int((~counted).sum())
     if count:
         yield f"question left out: {count} token{'s' * (count != 1)} ({focus.mode}{ALL})"

@@ -30,15 +30,15 @@ def weights(
     recording: Recording, deltas: Sequence[WeightDelta], others: Sequence[str], focus: Focus
 ) -> Figure:
     """Return ‖ΔW‖ / ‖W‖ or the effective rank: modes `weights` and `rank`. [layer, matrix]"""
-    inside = [one for one in deltas if one.layer is not None]
-    names = tuple(dict.fromkeys(one.name for one in inside))
+    inside = [delta for delta in deltas if delta.layer is not None]
+    names = tuple(dict.fromkeys(delta.name for delta in inside))
     labels = short(names)
     layers = len(recording.subject.anatomy.layers)
 
     def table(of: str) -> Any:
         values = np.full((layers, len(names)), np.nan, dtype=np.float32)
-        for one in inside:
-            values[one.layer, names.index(one.name)] = getattr(one, of)
+        for delta in inside:
+            values[delta.layer, names.index(delta.name)] = getattr(delta, of)
         return values
 
     return Figure(
@@ -58,13 +58,13 @@ def weights(
             },
             "outside": [
                 {
-                    "name": one.name,
-                    "relative": one.relative,
-                    "rank": one.rank,
-                    "effective_rank": one.effective_rank,
+                    "name": delta.name,
+                    "relative": delta.relative,
+                    "rank": delta.rank,
+                    "effective_rank": delta.effective_rank,
                 }
-                for one in deltas
-                if one.layer is None
+                for delta in deltas
+                if delta.layer is None
             ],
             "others": others,
             "caption": tuple(_said(deltas, others)),
@@ -74,21 +74,22 @@ def weights(
 
 def _said(deltas: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
     """Yield caption lines: the number of changed matrices, and the one that changed most."""
-    changed = [one for one in deltas if len(one.spectrum)]
+    changed = [delta for delta in deltas if len(delta.spectrum)]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         yield f"changed as well, and not shown, for it is no matrix: {others[0]}{more}"
     if not changed:
         yield "no matrix differs from the base"
         return
-    most = max(changed, key=lambda one: one.relative)
-    where = "" if most.layer is None else f"layer {most.layer} "
-    ranks = sorted({one.rank for one in changed})
+    most_changed = max(changed, key=lambda matrix: matrix.relative)
+    where = "" if most_changed.layer is None else f"layer {most_changed.layer} "
+    ranks = sorted({delta.rank for delta in changed})
     span = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
     yield (
-        f"{len(changed)} of {len(deltas)} matrices changed, {span}; most {where}{most.name}: "
-        f"{most.relative:.3g} of its norm, effective rank {most.effective_rank:.3g}"
+        f"{len(changed)} of {len(deltas)} matrices changed, {span}; "
+        f"most {where}{most_changed.name}: "
+        f"{most_changed.relative:.3g} of its norm, effective rank {most_changed.effective_rank:.3g}"
     )
-    outside = [one.name for one in changed if one.layer is None]
+    outside = [delta.name for delta in changed if delta.layer is None]
     if outside:
         yield f"outside of the layers: {', '.join(outside)}"

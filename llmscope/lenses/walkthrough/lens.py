@@ -62,14 +62,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     from llmscope.record.walkthrough import steps
 
-    found = steps(recording, focus.position, focus.layer, run)
-    verdict = _verdict(found)
+    all_steps = steps(recording, focus.position, focus.layer, run)
+    verdict = _verdict(all_steps)
     if verdict.status == "refused":
         return Figure.refused("walkthrough", TITLE, verdict.reason, verdict.discrepancy)
     longest = max(
         (
             size
-            for step in found
+            for step in all_steps
             for name, size in zip(step.axes, step.shape, strict=False)
             if name in ("position", "query", "key")
         ),
@@ -81,14 +81,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     if focus.mode == "values":
         from llmscope.lenses.walkthrough.values import values
 
-        return values(recording, focus, found)
-    return _table(recording, focus, found, verdict, run)
+        return values(recording, focus, all_steps)
+    return _table(recording, focus, all_steps, verdict, run)
 
 
-def _verdict(found: Sequence[Step]) -> Verdict:
+def _verdict(all_steps: Sequence[Step]) -> Verdict:
     """Return the verdict over all steps: partial if some are refused, with the first as reason."""
-    measured = [one.agreement for one in found if one.agreement is not None and not one.reason]
-    failed = [(index, one) for index, one in enumerate(found) if one.reason]
+    measured = [
+        step.agreement for step in all_steps if step.agreement is not None and not step.reason
+    ]
+    failed = [(index, step) for index, step in enumerate(all_steps) if step.reason]
     largest = max(measured, default=None)
     if not failed:
         return Verdict("verified", "", largest)
@@ -99,17 +101,17 @@ def _verdict(found: Sequence[Step]) -> Verdict:
 
 
 def _table(
-    recording: Recording, focus: Focus, found: Sequence[Step], verdict: Verdict, run: Run
+    recording: Recording, focus: Focus, all_steps: Sequence[Step], verdict: Verdict, run: Run
 ) -> Figure:
     from llmscope.record.walkthrough.step import STATISTICS
 
-    agreement = [np.nan if one.agreement is None else one.agreement for one in found]
+    agreement = [np.nan if step.agreement is None else step.agreement for step in all_steps]
     return Figure(
         lens="walkthrough",
         title=f"{TITLE} · layer {focus.layer} from inside",
         kind="table",
-        axes=(Axis("step", tuple(one.name for one in found)), Axis("statistic", STATISTICS)),
-        values=np.stack([one.statistics() for one in found]),
+        axes=(Axis("step", tuple(step.name for step in all_steps)), Axis("statistic", STATISTICS)),
+        values=np.stack([step.statistics() for step in all_steps]),
         unit="",
         verdict=verdict,
         extra={
@@ -117,14 +119,16 @@ def _table(
             "layer": focus.layer,
             "head": focus.head,
             "position": focus.position,
-            "steps": [_step(one, found, recording, focus) for one in found],
+            "steps": [_step(step, all_steps, recording, focus) for step in all_steps],
             "agreement": np.array(agreement, dtype=np.float64),
-            "caption": caption(recording, focus, found, run),
+            "caption": caption(recording, focus, all_steps, run),
         },
     )
 
 
-def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus) -> dict[str, Any]:
+def _step(
+    step: Step, all_steps: Sequence[Step], recording: Recording, focus: Focus
+) -> dict[str, Any]:
     """Return the entry of one step in `extra`."""
     return {
         "name": step.name,
@@ -137,7 +141,7 @@ def _step(step: Step, found: Sequence[Step], recording: Recording, focus: Focus)
         "axes": list(step.axes),
         "start": step.start,
         "inputs": list(step.inputs),
-        "input_shapes": [list(found[index].shape) for index in step.inputs],
+        "input_shapes": [list(all_steps[index].shape) for index in step.inputs],
         "weights": weights_of(step),
         "by": step.by,
         "agreement": step.agreement,

@@ -25,7 +25,7 @@ _BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
 def caption(recording: Recording, focus: Focus, steps: Sequence[Step], run: Run) -> tuple[str, ...]:
     """Return caption lines: the likeliest next token, its continuation, and the agreement."""
     lines: list[str] = []
-    names = {one.name: one for one in steps}
+    names = {step.name: step for step in steps}
     last, shares = names.get("next token"), names.get("probabilities")
     if last is not None and shares is not None:
         token = int(last.value[0])
@@ -36,14 +36,16 @@ def caption(recording: Recording, focus: Focus, steps: Sequence[Step], run: Run)
         share = percent(float(shares.value[token]), 2)
         lines.append(f"after ‹{here}› the model says ‹{label}› ({share}){spelt}")
         lines += ending(recording, focus, label)
-    held = [one.agreement for one in steps if one.agreement is not None and not one.reason]
-    refused = sum(bool(one.reason) for one in steps)
-    which = f"{len(held)} of {len(steps)} steps are" if refused else "every step is"
-    hidden = sum(one.agreement is None and not one.reason for one in steps[1:])
-    shown = f"; {refused} refused, which show the model's own" if refused else ""
-    shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
-    within = f"within {max(held, default=0):.0e} of the model"
-    lines.append(f"{which} computed again from the steps before, {within}{shown}")
+    agreements = [
+        step.agreement for step in steps if step.agreement is not None and not step.reason
+    ]
+    refused = sum(bool(step.reason) for step in steps)
+    which = f"{len(agreements)} of {len(steps)} steps are" if refused else "every step is"
+    hidden = sum(step.agreement is None and not step.reason for step in steps[1:])
+    remark = f"; {refused} refused, which show the model's own" if refused else ""
+    remark += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
+    within = f"within {max(agreements, default=0):.0e} of the model"
+    lines.append(f"{which} computed again from the steps before, {within}{remark}")
     return tuple(lines)
 
 
@@ -71,10 +73,10 @@ def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
         return []
     if recording.subject.spec == SORT:
         read, written = labels[:READ], (*labels[READ:], label)
-        told = f"it read {' '.join(read)}, wrote {' '.join(labels[READ:])} and says {label}"
+        summary = f"it read {' '.join(read)}, wrote {' '.join(labels[READ:])} and says {label}"
         if list(written) == sorted(read):
-            return [f"Done: {told}: the same {READ} letters in order."]
-        return [f"Done, but wrong: {told}, which are not the same letters in order."]
+            return [f"Done: {summary}: the same {READ} letters in order."]
+        return [f"Done, but wrong: {summary}, which are not the same letters in order."]
     return [f"The context of {context} tokens is full: none can follow."]
 
 
@@ -103,9 +105,9 @@ def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
     context = subject.anatomy.context or len(ids) + SPELT
     if not small or focus.position != len(ids) - 1:
         return []
-    said: list[str] = []
-    while len(said) < SPELT and len(ids) <= context:
+    letters: list[str] = []
+    while len(letters) < SPELT and len(ids) <= context:
         token = int(run([ids], last=1).logits[0, -1].argmax())
-        said.append(subject.label(token))
+        letters.append(subject.label(token))
         ids.append(token)
-    return said
+    return letters

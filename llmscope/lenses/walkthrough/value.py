@@ -62,7 +62,7 @@ def told(
         index = (*at[:axis], head * step.shape[axis] // heads, *at[axis:])
     value = float(step.value[index])
     known = np.isfinite(value)
-    made = step.made(index) if step.made is not None and known else None
+    explanation = step.made(index) if step.made is not None and known else None
     reads = step.reads(index) if step.reads is not None and known else ()
     return {
         "index": list(index),
@@ -80,44 +80,47 @@ def told(
             }
             for source, part in zip(step.inputs, reads, strict=False)
         ],
-        "weights": _weights(step.weights, () if made is None else made.weights),
-        "made": None if made is None else _made(recording, made),
+        "weights": _weights(step.weights, () if explanation is None else explanation.weights),
+        "made": None if explanation is None else _made(recording, explanation),
     }
 
 
 def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
     """Return caption lines for a number: its name and value, and its computation."""
-    names = {axis: _said(axis, one) for axis, one in cell["names"].items()}
-    said = [f"{cell['called'].format_map(names)} = {cell['value']:.4g}"]
-    made = cell.get("made")
-    if made is not None:
-        parts = [made["said"], *filter(None, [made["filled"]])]
-        parts += [f"{one['value']:+.4g} {_of(one)}" for one in made["terms"]]
-        others = made["others"]
+    names = {axis: _said(axis, place) for axis, place in cell["names"].items()}
+    text_lines = [f"{cell['called'].format_map(names)} = {cell['value']:.4g}"]
+    explanation = cell.get("made")
+    if explanation is not None:
+        parts = [explanation["said"], *filter(None, [explanation["filled"]])]
+        parts += [f"{term['value']:+.4g} {_of(term)}" for term in explanation["terms"]]
+        others = explanation["others"]
         parts += [f"{others['value']:+.4g} {others['said']}"] * bool(others["count"])
         # Beside tokens, a dot between spaces would look like a token.
-        said.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
-    return tuple(said)
+        text_lines.append(f"= {'; '.join(parts)}".replace(" · ", " × "))
+    return tuple(text_lines)
 
 
-def _said(axis: str, one: Mapping[str, Any]) -> str:
-    token = one.get("token")
+def _said(axis: str, place: Mapping[str, Any]) -> str:
+    token = place.get("token")
     if token is None:
-        return str(one["index"])
-    return f"‹{token}›" if axis == "token" else f"‹{token}› at {one['index']}"
+        return str(place["index"])
+    return f"‹{token}›" if axis == "token" else f"‹{token}› at {place['index']}"
 
 
 def _of(term: Mapping[str, Any]) -> str:
     along = term["along"].items()
-    said = [_said(axis, one) if "token" in one else f"{axis} {one['index']}" for axis, one in along]
-    return ", ".join(said) or str(term["name"])
+    places = [
+        _said(axis, place) if "token" in place else f"{axis} {place['index']}"
+        for axis, place in along
+    ]
+    return ", ".join(places) or str(term["name"])
 
 
 def of_weight(weight: Weight, at: tuple[int, int]) -> dict[str, Any]:
     """Describe one number of a weight; `index` and `at` are its row and column."""
-    value = weight.window(*(range(one, one + 1) for one in at))
+    value = weight.window(*(range(index, index + 1) for index in at))
     row = "" if weight.plane[0] == 1 else "row {row}, "
-    names = {name: {"index": one} for name, one in zip(("row", "column"), at, strict=True)}
+    names = {name: {"index": index} for name, index in zip(("row", "column"), at, strict=True)}
     return {
         "index": list(at),
         "at": list(at),
@@ -152,8 +155,8 @@ def _called(step: Step) -> str:
         return f"number {{dimension}} of the {step.name} of {{position}}{head}"
     if "neuron" in step.axes:
         return f"{step.name}: neuron {{neuron}} for {{position}}"
-    said = [f"at {{{name}}}" if name in PLACES else f"{name} {{{name}}}" for name in step.axes]
-    return f"{step.name} {', '.join(said)}"
+    places = [f"at {{{name}}}" if name in PLACES else f"{name} {{{name}}}" for name in step.axes]
+    return f"{step.name} {', '.join(places)}"
 
 
 def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[str, Any]:
@@ -171,8 +174,8 @@ def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[s
 def _plain(part: Sequence[int | slice], shape: Sequence[int]) -> list[int | list[int]]:
     """Return an index as JSON types, with slices as [start, stop]."""
     return [
-        [*one.indices(size)[:2]] if isinstance(one, slice) else one
-        for one, size in zip(part, shape, strict=True)
+        [*item.indices(size)[:2]] if isinstance(item, slice) else item
+        for item, size in zip(part, shape, strict=True)
     ]
 
 
@@ -210,8 +213,8 @@ def _made(recording: Recording, explanation: Explanation) -> dict[str, Any]:
 def _others(named: Sequence[str], count: int) -> str:
     """Name the remaining terms: `the other 44 and bias`, with unnamed ones counted."""
     number = count - len(named)
-    said = [f"the other {number if number > 1 else 'one'}"] * bool(number) + [*named]
-    return " and ".join(said)
+    names = [f"the other {number if number > 1 else 'one'}"] * bool(number) + [*named]
+    return " and ".join(names)
 
 
 def _single(explanation: Explanation) -> str:

@@ -59,7 +59,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
         more["ids"] = order[ranks.start : ranks.stop]
         more["seen"] = [0, int((more["ids"] == cell[1]).argmax())]
         tokens = tuple(recording.subject.label(int(token)) for token in more["ids"])
-        axes, shown = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
+        axes, window = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
     else:
         starts = (step.start, 0 if names[1] == "key" else step.start)
         row, column = (
@@ -69,7 +69,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
         cell = cell or (row, column)
         rows, columns = map(_window, cell, plane.shape)
         more["seen"] = [cell[0] - rows.start, cell[1] - columns.start]
-        shown = plane[rows.start : rows.stop, columns.start : columns.stop]
+        window = plane[rows.start : rows.stop, columns.start : columns.stop]
         first = step.start if names[1] in ("position", "query") else 0
         axes = (
             _axis(names[0], rows, step.start, recording),
@@ -83,7 +83,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
     units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
     title = f"Step {index} of {len(steps) - 1} · {step.name}{head}"
     unit = units.get(step.name, "value")
-    return _figure(focus, steps, index, title, axes, shown, unit, plane.shape, more)
+    return _figure(focus, steps, index, title, axes, window, unit, plane.shape, more)
 
 
 def _weight(focus: Focus, steps: Sequence[Step], index: int) -> Figure:
@@ -99,15 +99,15 @@ def _weight(focus: Focus, steps: Sequence[Step], index: int) -> Figure:
         "seen": [cell[0] - rows.start, cell[1] - columns.start],
     }
     axes = tuple(
-        Axis(name, tuple(map(str, some)), start=some.start)
-        for name, some in (("row", rows), ("column", columns))
+        Axis(name, tuple(map(str, indices)), start=indices.start)
+        for name, indices in (("row", rows), ("column", columns))
     )
-    shown = weight.window(rows, columns)
+    window = weight.window(rows, columns)
     number = f"Weight {focus.weight % len(weights) + 1} of {len(weights)}"
     part = f" · {weight.part}" if weight.part else ""
     size = " × ".join(map(str, weight.shape))
     title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(steps) - 1}"
-    return _figure(focus, steps, index, title, axes, shown, "weight", weight.plane, more)
+    return _figure(focus, steps, index, title, axes, window, "weight", weight.plane, more)
 
 
 def brief(name: str) -> str:
@@ -121,19 +121,19 @@ def _figure(
     index: int,
     title: str,
     axes: tuple[Axis, ...],
-    shown: Floats,
+    window: Floats,
     unit: str,
     plane: tuple[int, ...],
     more: dict[str, Any],
 ) -> Figure:
     step = steps[index]
-    said = () if focus.cell is None else lines(more["cell"])
+    lines_of_cell = () if focus.cell is None else lines(more["cell"])
     return Figure(
         lens="walkthrough",
         title=title,
         kind="heatmap",
         axes=axes,
-        values=shown.astype(np.float32),
+        values=window.astype(np.float32),
         unit=unit,
         verdict=_verdict(step),
         extra={
@@ -152,7 +152,7 @@ def _figure(
             "inputs": list(step.inputs),
             "weights": weights_of(step),
             **more,
-            "caption": (*said, f"{step.formula}: {step.sentence}"),
+            "caption": (*lines_of_cell, f"{step.formula}: {step.sentence}"),
         },
     )
 
@@ -160,7 +160,7 @@ def _figure(
 def _chosen(focus: Focus, steps: Sequence[Step]) -> int:
     if focus.step is not None:
         return checked_index("step", focus.step, len(steps))
-    named = [index for index, one in enumerate(steps) if one.name == FIRST]
+    named = [index for index, step in enumerate(steps) if step.name == FIRST]
     return named[0] if named else len(steps) - 1
 
 
@@ -185,10 +185,10 @@ def _window(at: int, size: int) -> range:
     return range(first, first + count)
 
 
-def _axis(name: str, shown: range, start: int, recording: Recording) -> Axis:
+def _axis(name: str, window: range, start: int, recording: Recording) -> Axis:
     """Return the axis of a window: tokens if its indices are positions or tokens, else numbers."""
-    first = shown.start + start
-    places = range(first, first + len(shown))
+    first = window.start + start
+    places = range(first, first + len(window))
     if name == "token":
         return Axis(name, tuple(map(recording.subject.label, places)), start=first)
     if name in PLACES:

@@ -142,7 +142,9 @@ def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, boo
         "mlp_out": lambda layer_parts: (
             None if layer_parts.mlp_parallel is not None else layer_parts.mlp_write
         ),
-        "z": lambda one: None if one.heads_norm is not None else one.attention_out,
+        "z": lambda layer_parts: (
+            None if layer_parts.heads_norm is not None else layer_parts.attention_out
+        ),
         "mlp_act": lambda one: one.down,
         "attention_module": lambda one: one.attention_out,
         "mlp_module": lambda one: one.mlp_input_module,

@@ -222,8 +222,8 @@ class Pair:
             for memo, n in memos:
                 inside = range(max(run.start, start), min(run.stop, start + n))
                 if inside:
-                    kept = slice(inside.start - start, inside.stop - start)
-                    memo[:, kept] = values[:, inside.start : inside.stop]
+                    in_segment = slice(inside.start - start, inside.stop - start)
+                    memo[:, in_segment] = values[:, inside.start : inside.stop]
                 start += n
             yield values.copy()
         if not runs:

@@ -26,9 +26,9 @@ Found = TypeVar("Found")
 class FilesFound(Message, Generic[Found]):
     """Posted with what a thread found in folders."""
 
-    def __init__(self, found: Sequence[Found]) -> None:
+    def __init__(self, choices: Sequence[Found]) -> None:
         super().__init__()
-        self.found = found
+        self.found = choices
 
 
 class FoundListScreen(DetailListScreen, Generic[Found]):
@@ -46,7 +46,7 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
         self._all = self.list_all()
 
     @abstractmethod
-    def list_all(self, found: Sequence[Found] = ()) -> Sequence[ListEntry]:
+    def list_all(self, choices: Sequence[Found] = ()) -> Sequence[ListEntry]:
         """Return all entries, with those of what was found in folders."""
 
     @abstractmethod

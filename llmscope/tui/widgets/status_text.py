@@ -72,25 +72,25 @@ def fitting(parts: list[str], width: int) -> str:
     return line
 
 
-def cursor_in(shown: Shown, state: ViewState) -> Focus:
+def cursor_in(result: Shown, state: ViewState) -> Focus:
     """Return the cursor as a focus within a figure, with its mode.
 
     The cell of a matrix is left out if the figure is of another one.
     """
-    cursor, asked = state.cursor, shown.want.focus
-    cell = cursor.cell if asked.cell == cursor.cell and shown.at(state) else None
-    return replace(cursor, mode=asked.mode, change=asked.change, cell=cell)
+    cursor, wanted = state.cursor, result.want.focus
+    cell = cursor.cell if wanted.cell == cursor.cell and result.at(state) else None
+    return replace(cursor, mode=wanted.mode, change=wanted.change, cell=cell)
 
 
-def _phrases_of(pane: str, shown: Shown | None, state: ViewState) -> list[str]:
+def _phrases_of(pane: str, result: Shown | None, state: ViewState) -> list[str]:
     """Return what the figure of a pane tells about the cursor's place."""
-    if shown is None or shown.figure.verdict.status == "refused" or not shown.of(state):
+    if result is None or result.figure.verdict.status == "refused" or not result.of(state):
         return []
     # Imported late: they need numpy, which the first frame does not load.
     from llmscope.draw.kinds import describe_cursor
     from llmscope.figure.cursor import value_at
 
-    figure, focus = shown.figure, cursor_in(shown, state)
+    figure, focus = result.figure, cursor_in(result, state)
     # A difference by edits is not a value at the cursor; only candidates label it as one.
     is_value = not focus.change or pane == "next-token"
     phrases = describe_cursor(figure, focus) if is_value else []
@@ -98,7 +98,7 @@ def _phrases_of(pane: str, shown: Shown | None, state: ViewState) -> list[str]:
         views = (view for view in MAP_VIEWS if (view.lens, view.mode) == (figure.lens, focus.mode))
         view, value = next(views, None), value_at(figure, focus)
         if view is not None and value is not None:
-            by = "by edits" if shown.request.edits else "A − B"
+            by = "by edits" if result.request.edits else "A − B"
             number = f"{value:+.3g} {by}" if focus.change else significant(float(value))
             phrases.append(f"{view.title} {number}")
     return phrases

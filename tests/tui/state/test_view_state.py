@@ -44,7 +44,7 @@ def test_a_following_cursor_goes_to_the_new_last_token() -> None:
 
 
 def test_a_cursor_whose_token_was_edited_follows_again() -> None:
-    state = ready().move_to(position=3).edited(kept=6)
+    state = ready().move_to(position=3).edited(unchanged=6)
     assert state.following
 
 

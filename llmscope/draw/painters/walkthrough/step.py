@@ -99,8 +99,11 @@ def _again(
 ) -> str:
     """Return a note if another step reads the same weight, as with tied embeddings; else ""."""
     for at, other in enumerate(steps):
-        held = ((one["name"], one["part"]) for one in other["weights"])
-        if other is not step and (weight["name"], weight["part"]) in held:
+        keys = (
+            (weight_of_other["name"], weight_of_other["part"])
+            for weight_of_other in other["weights"]
+        )
+        if other is not step and (weight["name"], weight["part"]) in keys:
             return f", as in step {at}"
     return ""
 
@@ -112,13 +115,13 @@ def _shape(sizes: Sequence[object]) -> str:
 def _here(step: Mapping[str, Any], ascii_only: bool) -> str:
     """Return the first values at the focus, or the tokens that they stand for."""
     if step["told"]:
-        told = [token_text(str(one), ascii_only) for one in step["told"]]
-        listed, of = told[:NUMBERS], len(told)
+        texts = [token_text(str(text), ascii_only) for text in step["told"]]
+        listed, of = texts[:NUMBERS], len(texts)
     else:
         here = step["here"]
         listed, of = [f"{float(value):.3g}" for value in here["values"][:NUMBERS]], here["of"]
         if "tokens" in here:
-            names = (token_text(str(one), ascii_only) for one in here["tokens"])
-            listed = [f"{name} {said}" for name, said in zip(names, listed, strict=False)]
+            names = (token_text(str(text), ascii_only) for text in here["tokens"])
+            listed = [f"{name} {number}" for name, number in zip(names, listed, strict=False)]
     more = f" … of {of}" if of > len(listed) else ""
     return f"{' '.join(listed)}{more}"

@@ -19,7 +19,7 @@ NONE = "nothing: a token sees itself and those before it, and none that comes la
 def cell_said(figure: Figure, ascii_only: bool) -> str:
     """Return a text like `score that ‹B› at 5 gives ‹A› at 1, head 0 = 0.815`."""
     cell = figure.extra["cell"]
-    names = {name: _name(name, one, ascii_only) for name, one in cell["names"].items()}
+    names = {name: _name(name, place, ascii_only) for name, place in cell["names"].items()}
     called = own_text(str(cell["called"]), ascii_only).format_map(names)
     value = float(cell["value"])
     return f"{called} = {number(value) if value == value else NONE}"
@@ -28,15 +28,18 @@ def cell_said(figure: Figure, ascii_only: bool) -> str:
 def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
     """Yield label and text of each further line: formula, largest terms, sources and weights."""
     cell = figure.extra["cell"]
-    made = cell.get("made")
-    if made is not None:
-        for said in filter(None, (made["said"], made["filled"])):
-            yield "", f"= {own_text(said, ascii_only)}"
-        for term in made["terms"]:
+    explanation = cell.get("made")
+    if explanation is not None:
+        for formula in filter(None, (explanation["said"], explanation["filled"])):
+            yield "", f"= {own_text(formula, ascii_only)}"
+        for term in explanation["terms"]:
             yield _signed(term["value"]), _term(term, ascii_only)
-        if made["others"]["count"]:
-            together = " together" if made["others"]["count"] > 1 else ""
-            yield _signed(made["others"]["value"]), f"{made['others']['said']}{together}"
+        if explanation["others"]["count"]:
+            together = " together" if explanation["others"]["count"] > 1 else ""
+            yield (
+                _signed(explanation["others"]["value"]),
+                f"{explanation['others']['said']}{together}",
+            )
     label = "from"
     for read in cell.get("reads", ()):
         where = _where(read["names"], ascii_only)
@@ -66,27 +69,27 @@ def source_said(read: Mapping[str, Any], ascii_only: bool) -> str:
 
 def _term(term: Mapping[str, Any], ascii_only: bool) -> str:
     along = term["along"].items()
-    said = ", ".join(_along(name, one, ascii_only) for name, one in along) or term["name"]
+    places = ", ".join(_along(name, place, ascii_only) for name, place in along) or term["name"]
     factors = own_text(" · ", ascii_only).join(number(float(factor)) for factor in term["factors"])
-    return f"{own_text(said, ascii_only)}{': ' if factors and said else ''}{factors}"
+    return f"{own_text(places, ascii_only)}{': ' if factors and places else ''}{factors}"
 
 
-def _along(axis: str, one: Mapping[str, Any], ascii_only: bool) -> str:
-    name = _name(axis, one, ascii_only)
-    return name if "token" in one else f"{axis} {name}"
+def _along(axis: str, place: Mapping[str, Any], ascii_only: bool) -> str:
+    name = _name(axis, place, ascii_only)
+    return name if "token" in place else f"{axis} {name}"
 
 
 def _where(names: Mapping[str, Mapping[str, Any]], ascii_only: bool) -> str:
-    said = [_along(name, one, ascii_only) for name, one in names.items()]
-    return f": {', '.join(said)}" if said else ""
+    places = [_along(name, place, ascii_only) for name, place in names.items()]
+    return f": {', '.join(places)}" if places else ""
 
 
-def _name(axis: str, one: Mapping[str, Any], ascii_only: bool) -> str:
-    if "token" not in one:
-        return str(one["index"])
-    text = token_text(str(one["token"]), ascii_only)
+def _name(axis: str, place: Mapping[str, Any], ascii_only: bool) -> str:
+    if "token" not in place:
+        return str(place["index"])
+    text = token_text(str(place["token"]), ascii_only)
     marked = f"<{text}>" if ascii_only else f"‹{text}›"
-    return marked if axis == "token" else f"{marked} at {one['index']}"
+    return marked if axis == "token" else f"{marked} at {place['index']}"
 
 
 def _signed(value: float) -> str:

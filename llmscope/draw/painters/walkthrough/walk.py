@@ -49,7 +49,7 @@ def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
         numbers, words = min(len(figure.axes[1]), room // CELL), 0
     head = height > 1
     window = Window.around(focus.step or 0, count, height - head)
-    told = [
+    texts_of_step = [
         [token_text(text, ascii_) for text in texts] for texts in (step["told"] for step in steps)
     ]
     cells = [
@@ -74,7 +74,7 @@ def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
             does = own_text(steps[index]["gist"], ascii_)
             line.add(f"  {fit(does, words, style_set.glyphs.ellipsis)}", style_set.dim)
         line.add(f"  {fit(shapes[index], shaped)}", style_set.dim)
-        _numbers(line, told[index], [cell[index] for cell in cells], style, style_set)
+        _numbers(line, texts_of_step[index], [cell[index] for cell in cells], style, style_set)
         rows.append(line.row(width, style_set.base))
     down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
@@ -109,20 +109,20 @@ def page_walk(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
 
 
 def _numbers(
-    line: Line, told: Sequence[str], cells: Sequence[str], style: Style, style_set: Styles
+    line: Line, texts: Sequence[str], cells: Sequence[str], style: Style, style_set: Styles
 ) -> None:
     """Add the statistics of a step, or as many of its tokens as fit in their place."""
-    if not told:
+    if not texts:
         for cell in cells:
             # A number that rounds to zero is shown without a sign.
             line.add(f" {cell.replace('-0.000', ' 0.000')}", style)
         return
     room = len(cells) * CELL - 1
-    text = " ".join(told)
+    text = " ".join(texts)
     if cell_len(text) > room:  # keep the end of the prompt
-        kept = len(told)
-        while kept > 1 and cell_len(" ".join(told[-kept:])) + 2 > room:
-            kept -= 1
-        text = f"{style_set.glyphs.ellipsis} {' '.join(told[-kept:])}"
+        count = len(texts)
+        while count > 1 and cell_len(" ".join(texts[-count:])) + 2 > room:
+            count -= 1
+        text = f"{style_set.glyphs.ellipsis} {' '.join(texts[-count:])}"
     if room > 0:
         line.add(f" {fit(text, room, style_set.glyphs.ellipsis)}", style_set.accent)

@@ -37,7 +37,7 @@ def number(figure: Figure, state: ViewState) -> str | None:
 
 
 def picture(
-    shown: Shown,
+    result: Shown,
     state: ViewState,
     format: str,  # noqa: A002
     *,
@@ -49,7 +49,7 @@ def picture(
     """Render a figure as the content of a file.
 
     Args:
-        shown: the figure.
+        result: the figure.
         state: the view state, whose cursor is drawn.
         format: the file format.
         size: the size of a picture in cells, including its frame. Below `LEAST`, as for a pane
@@ -69,19 +69,25 @@ def picture(
         size = ENOUGH
     chosen = formats().get(format)  # `content` refuses an unknown one
     options = look if chosen is None or chosen.colors else replace(look, tier="none")
-    focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
+    focus = replace(state.focus, position=min(state.focus.position, len(result.tokens) - 1))
     try:
         return content(
-            [shown.figure], format, size=size, look=options, focus=focus, tokens=tokens, about=about
+            [result.figure],
+            format,
+            size=size,
+            look=options,
+            focus=focus,
+            tokens=tokens,
+            about=about,
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        if shown.origin is not None:  # computed here, so it is a bug
+        if result.origin is not None:  # computed here, so it is a bug
             raise
         raise ScopeError("this figure of the file is incomplete", "another") from error
 
 
 def paper_picture(
-    shown: Shown,
+    result: Shown,
     state: ViewState,
     format: str,  # noqa: A002
     about: Mapping[str, Any] | None = None,
@@ -89,7 +95,7 @@ def paper_picture(
     """Plot a whole figure for a paper: on white, with axes, without a cursor or a scrollbar.
 
     Args:
-        shown: the figure.
+        result: the figure.
         state: the view state.
         format: one of `llmscope.export.PAPER_FORMATS`.
         about: the metadata; see `llmscope.tui.features.save.provenance`.
@@ -101,5 +107,5 @@ def paper_picture(
     from llmscope.models.files.cache import cache_folder
 
     prepare_matplotlib(cache_folder())
-    focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
-    return content([shown.figure], format, look=PAPER, focus=focus, about=about)
+    focus = replace(state.focus, position=min(state.focus.position, len(result.tokens) - 1))
+    return content([result.figure], format, look=PAPER, focus=focus, about=about)

@@ -34,8 +34,8 @@ class ReportPane(ReplayPane):
         at = tuple(places)
         low, high, prompts = (figure.extra[name][at] for name in ("low", "high", "prompts"))
         mean = value_text(float(figure.values[at]), figure.unit)
-        said = ends_text(float(low), float(high), int(prompts), figure.unit)
-        return display_text(f"{', '.join(words)}: {mean} {said}")
+        ends = ends_text(float(low), float(high), int(prompts), figure.unit)
+        return display_text(f"{', '.join(words)}: {mean} {ends}")
 
 
 def panes_of(figures: Sequence[PaneFigure], look: RenderOptions) -> dict[str, FigurePane]:

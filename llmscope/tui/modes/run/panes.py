@@ -144,10 +144,10 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
 
     def described(self) -> str:
         """Return the step on screen, the row under the cursor and the value; or nothing."""
-        shown, column, moment = self._shown, self._column(self._state), self._state.moment
-        if shown is None or column is None or moment is None or not shown.figure.axes:
+        result, column, moment = self._shown, self._column(self._state), self._state.moment
+        if result is None or column is None or moment is None or not result.figure.axes:
             return ""
-        figure = shown.figure
+        figure = result.figure
         line = self.view.main.steps[min(moment.step, len(self.view.main.steps) - 1)]
         number_of = int(self._columns()[column])
         here = display_text(line.name) if number_of == line.step else ""
@@ -167,9 +167,9 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
             return ", ".join(words)
         # The row says which layer or token it is: the line below the panes is short.
         title = display_text(figure.title).partition(" · ")[0].partition(" after each")[0]
-        said = f"{title[:1].lower()}{title[1:]}: {_with_unit(value, figure.unit)}"
+        quantity = f"{title[:1].lower()}{title[1:]}: {_with_unit(value, figure.unit)}"
         jump = self._jump(row_values, figure.unit)
-        return f"{', '.join(words)}: {said}" + (f"; {jump}" if jump else "")
+        return f"{', '.join(words)}: {quantity}" + (f"; {jump}" if jump else "")
 
     def _jump(self, values: np.ndarray, unit: str) -> str:
         """Return the largest change from one step to the next in words; empty without any.
