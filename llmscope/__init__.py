@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from llmscope.scope.scope import Scope, load, wrap
 
 exporting.exporter = partial(import_module, "llmscope.export")
+exporting.find_lens = lambda name: import_module("llmscope.lenses").find_lens(name)
 showing.screen = partial(import_module, "llmscope.cli.in_process")
 
 _HOMES = {

@@ -22,8 +22,8 @@ from llmscope.draw.painters.walkthrough.walk import describe_step, page_walk, pa
 from llmscope.draw.text_table import page_table
 from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import TEXTS
-from llmscope.figure.kinds import Kind
-from llmscope.lenses import find_lens
+from llmscope.figure.kinds import Describe, Kind
+from llmscope.support import exporting
 
 
 def _has(name: str) -> Callable[[Figure, Focus], bool]:
@@ -87,14 +87,14 @@ The last five draw any figure of their form.
 
 def kind_of(figure: Figure, focus: Focus) -> Kind:
     """Return the kind of a figure: one that its lens brings, or else the first that draws it."""
-    lens = find_lens(figure.lens)
-    kinds = (*lens.kinds, *KINDS) if lens is not None else KINDS
-    return next(kind for kind in kinds if kind.draws(figure, focus))
+    lens = exporting.find_lens(figure.lens)
+    brought: tuple[Kind, ...] = () if lens is None else lens.kinds
+    return next(kind for kind in (*brought, *KINDS) if kind.draws(figure, focus))
 
 
 def describe_cursor(figure: Figure, focus: Focus) -> list[str]:
     """Return what the lens of a figure, or else its kind, says about the place of a focus in it."""
-    lens = find_lens(figure.lens)
-    own_description = None if lens is None else lens.describe
-    describe = own_description or kind_of(figure, focus).describe
+    lens = exporting.find_lens(figure.lens)
+    describe: Describe | None = None if lens is None else lens.describe
+    describe = describe or kind_of(figure, focus).describe
     return [] if describe is None else list(describe(figure, focus))

@@ -1,6 +1,7 @@
 """The seam between `Figure` and `llmscope.export`, which writes figures and imports them.
 
-The package sets `exporter`, so that `Figure.save` and its like import nothing.
+The package sets `exporter`, so that `Figure.save` and its like import nothing, and `find_lens`, so
+that drawing a figure knows no lens.
 """
 
 from __future__ import annotations
@@ -65,3 +66,5 @@ class Exporter(Protocol):
 
 exporter: Callable[[], Exporter]
 """Import `llmscope.export` and return it."""
+find_lens: Callable[[str], Any]
+"""Import `llmscope.lenses` and return the lens of a name, which says how its figures are drawn."""
