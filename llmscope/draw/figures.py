@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llmscope.draw.caption import SHARE, caption_lines, caption_rows
 from llmscope.draw.dim import faded
-from llmscope.draw.kinds import kind_of
+from llmscope.draw.kinds import KINDS, kind_of
 from llmscope.draw.painters.message import message_lines, paint_message
 from llmscope.draw.painting import Canvas, Painting
 from llmscope.draw.render_options import RenderOptions
@@ -15,6 +15,7 @@ from llmscope.errors import WrongValueError
 from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import reduced
 from llmscope.figure.kinds import DRAWN, text_in_place
+from llmscope.support.text import named
 
 
 def paint(
@@ -51,11 +52,7 @@ def paint(
     caption = caption_rows(figure, width, height, style_set, free)
     canvas = Canvas(width, height - len(caption), style_set, focus, tokens, zoom)
     text = text_in_place(figure)
-    if text is None:
-        drawn = _drawn(figure, focus)
-        painting: Painting = kind_of(drawn, focus).paint(drawn, canvas)
-    else:
-        painting = paint_message(text, width, canvas.height, style_set)
+    painting = _painting(figure, canvas) if text is None else paint_message(text, canvas)
     if caption:
         painting = replace(painting, rows=(*painting.rows, *caption))
     return faded(painting, look) if stale else painting
@@ -80,6 +77,19 @@ def _picture_height(figure: Figure, focus: Focus) -> int | None:
         return 1
     drawn = _drawn(figure, focus)
     return kind_of(drawn, focus).rows(drawn)
+
+
+def _painting(figure: Figure, canvas: Canvas) -> Painting:
+    """Return the picture of a figure; the error where the kind of another package raises one."""
+    drawn = _drawn(figure, canvas.focus)
+    kind = kind_of(drawn, canvas.focus)
+    try:
+        painting: Painting = kind.paint(drawn, canvas)
+    except Exception as error:  # the code of another package may raise anything
+        if kind in KINDS:
+            raise
+        return paint_message(f"its lens cannot draw it: {named(error)}", canvas)
+    return painting
 
 
 def _drawn(figure: Figure, focus: Focus) -> Figure:

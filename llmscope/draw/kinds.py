@@ -24,6 +24,7 @@ from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import TEXTS
 from llmscope.figure.kinds import Describe, Kind
 from llmscope.support import exporting
+from llmscope.support.text import named
 
 
 def _has(name: str) -> Callable[[Figure, Focus], bool]:
@@ -97,4 +98,9 @@ def describe_cursor(figure: Figure, focus: Focus) -> list[str]:
     lens = exporting.find_lens(figure.lens)
     describe: Describe | None = None if lens is None else lens.describe
     describe = describe or kind_of(figure, focus).describe
-    return [] if describe is None else list(describe(figure, focus))
+    try:
+        return [] if describe is None else list(describe(figure, focus))
+    except Exception as error:  # the code of another package may raise anything
+        if lens is None or lens.package is None:
+            raise
+        return [f"{figure.lens} cannot describe it: {named(error)}"]

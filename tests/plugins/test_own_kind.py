@@ -135,12 +135,28 @@ def drawn(text: str) -> list[str]:
     return [row for row in rows if row.startswith("tally")]
 
 
-def test_the_screen_draws_it_and_describes_the_cursor(site: Path) -> None:
+def screen_of(site: Path) -> str:
+    """Return the screen with the cursor on the token before the last."""
     words = ("--lens", "screen", "--workspace", "heads", "--size", "200x50", "--format", "txt")
     prompt = ("snapshot", "builtin:sort", "--prompt", "CABC", "--keys", "escape left")
-    shown = run(site, [*prompt, *words])
-    assert all(row in shown for row in DRAWN)
-    assert "; so far A B C" in shown
+    return run(site, [*prompt, *words])
+
+
+def test_the_screen_draws_it_and_describes_the_cursor(site: Path) -> None:
+    text = screen_of(site)
+    assert all(row in text for row in DRAWN)
+    assert "; so far A B C" in text
+
+
+def test_what_it_raises_is_told_in_place_of_it(tmp_path: Path) -> None:
+    broken = LETTERS.replace("    yield f", "    1 / 0\n    yield f").replace(
+        "    base = canvas", "    1 / 0\n    base = canvas"
+    )
+    install(tmp_path / "site", "their_letters_pane", PANE, panes="letters = LettersPane")
+    site = install(tmp_path / "site", "their_letters", broken, lenses="letters = LENS")
+    text = screen_of(site)
+    assert "its lens cannot draw it: ZeroDivisionError" in text
+    assert "; letters cannot describe it: ZeroDivisionError" in text
 
 
 def test_files_python_and_agents_have_it(site: Path, tmp_path: Path) -> None:

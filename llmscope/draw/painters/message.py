@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, finish, plain_text, wrap
-from llmscope.draw.painting import Painting
-from llmscope.draw.styles import Styles
+from llmscope.draw.painting import Canvas, Painting
 
 
-def paint_message(text: str, width: int, height: int, style_set: Styles) -> Painting:
+def paint_message(text: str, canvas: Canvas) -> Painting:
     """Paint the text, wrapped and dim, centred in the available cells."""
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
     lines = message_lines(text, width, ascii=style_set.look.ascii)
     above = max(0, (height - len(lines)) // 2)
     rows = [Line().row(width, style_set.base)] * above
