@@ -18,7 +18,7 @@ from llmscope.tui.session.session import StoredSession
 from llmscope.tui.user_state import UserState
 from tests.thinned import at_sizes
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import StoredSession as Opened
+from tests.tui.conftest import Session as Opened
 
 STAYS = UserState(saves_figures=True)
 

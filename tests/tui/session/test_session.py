@@ -25,7 +25,7 @@ from tests.cli.running import failure
 from tests.stored import put_into, save, saved_prompt, saved_session
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import StoredSession as Opened
+from tests.tui.conftest import Session as Opened
 
 Start = Callable[..., Terminal]
 

@@ -26,7 +26,7 @@ from tests.cli.running import failure
 from tests.stored import saved_session
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
-from tests.tui.conftest import StoredSession as Opened
+from tests.tui.conftest import Session as Opened
 from tests.tui.session.test_kept_states import TEXTS, groups, host_of, view_states
 from tests.tui.session.test_session import JSON, WAYS, seen
 
