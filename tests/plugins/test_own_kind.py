@@ -98,7 +98,7 @@ import pyarrow.parquet
 
 import llmscope
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
+from llmscope.agents.session import AgentSession, LoadOptions, AgentCall
 from llmscope.agents.tools.look import look
 
 folder = Path(sys.argv[1])
@@ -111,7 +111,7 @@ figure.save(folder / "letters.txt", size=(30, 6))
 figure.save(folder / "letters.html")
 print(figure.plot().axes[0].get_title())
 session = AgentSession(LoadOptions("builtin:sort"), OutputFolder(folder))
-print(look(session, {"lens": "letters", "prompt": "CABC"}, ToolCall()))
+print(look(session, {"lens": "letters", "prompt": "CABC"}, AgentCall()))
 """
 
 
