@@ -75,10 +75,10 @@ class JobState:
         )
 
     def records(self, **place: Any) -> Iterator[tuple[dict[str, Any], Arrays]]:
-        """Yield what an earlier run finished after its file.
+        """Yield the notes and arrays that an earlier run finished after it last wrote the file.
 
         Args:
-            place: what the notes of the records say.
+            place: entries that a note must have to be yielded; none: all notes.
 
         Raises:
             ScopeError: the journal is of another job, or cannot be read.

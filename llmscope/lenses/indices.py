@@ -71,7 +71,12 @@ def written(values: Sequence[int]) -> str:
 
 
 def resolved(name: str, values: Sequence[int] | None, count: int) -> Collection[int]:
-    """Return indices counted from 0; None stands for all of `count`.
+    """Return indices without duplicates, negative ones counted from the end; None: all of `count`.
+
+    Args:
+        name: what an error calls them.
+        values: the indices.
+        count: the number of things that they count.
 
     Raises:
         ValueError: one of them does not exist.

@@ -105,7 +105,10 @@ def interval_text(estimate: Estimate, unit: str = "") -> str:
 
 
 def ends_text(low: float, high: float, prompts: int, unit: str = "") -> str:
-    """Return the same for the ends of an interval; NaN for a missing one."""
+    """Return an interval and its number of prompts, such as `[0.40, 0.44] n=200`.
+
+    Only `n=200` if `low` is NaN.
+    """
     ends = f"[{value_text(low, unit)}, {value_text(high, unit)}] " if low == low else ""
     return f"{ends}n={prompts:,}"
 

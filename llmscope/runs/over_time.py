@@ -247,7 +247,7 @@ def map_over_time(
         title += f" · {len(steps)} of {len(series.run.steps)} steps"
     return Figure(
         lens=figure.lens,
-        title=title + _cut(rows, focus),
+        title=title + _token_suffix(rows, focus),
         kind="heatmap",
         axes=(Axis(rows.name, rows.labels), step_axis(steps)),
         values=np.ascontiguousarray(table.T),
@@ -289,8 +289,8 @@ def _rows(axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Pick | None]:
     return _Rows("", ()), None
 
 
-def _cut(rows: _Rows, focus: Focus) -> str:
-    """Return the part of a title that names the token of a map of layers."""
+def _token_suffix(rows: _Rows, focus: Focus) -> str:
+    """Return the end of a title, which names the token, if the rows are layers; else ""."""
     if rows.name != "layer":
         return ""
     return f" · token {focus.position}" if focus.position >= 0 else " · last token"

@@ -29,13 +29,13 @@ def numbered(table: pyarrow.Table, lines: Sequence[int | None]) -> pyarrow.Table
 def nested(
     name: str, table: pyarrow.Table, ends: Sequence[int], lines: Sequence[int | None]
 ) -> tuple[pyarrow.Field, pyarrow.Array]:
-    """Return a column of lists of rows, and its field, which keeps the table's metadata.
+    """Return a table's rows as a column of lists, and the field, which keeps the table's metadata.
 
     Args:
         name: the name of the column.
-        table: a table whose lines count from 0, in their order.
-        ends: the line before which each list ends.
-        lines: the line to write in place of each.
+        table: its column `line` counts from 0, ascending.
+        ends: for each list, the first line that is no longer in it.
+        lines: `lines[i]` is written in place of line `i`; None: not known.
     """
     import pyarrow
 

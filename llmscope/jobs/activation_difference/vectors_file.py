@@ -12,10 +12,11 @@ NAME = "difference.safetensors"
 
 
 def write_difference(difference: ActivationDifference, path: Path) -> None:
-    """Write the mean differences, replacing a file of that name at once.
+    """Write the mean differences as safetensors, replacing a file of that name atomically.
 
-    `15` is the difference after layer 15, the mean over the tokens; `15.0` that at the first token.
-    An edit such as `steer 15 difference.safetensors:15 2` adds it to the stream.
+    The tensor `15` is the difference after layer 15, the mean over the tokens; `15.0` that at the
+    first token. The edit `steer 15 difference.safetensors:15 2` adds the tensor `15` to the stream
+    with strength 2.
 
     Raises:
         ScopeError: the file cannot be written.

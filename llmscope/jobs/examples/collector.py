@@ -152,7 +152,10 @@ class Collector:
 
 
 def _best(entries: Entries, scores: NDArray[np.float64]) -> Ints:
-    """Return the entry of the highest score of each unit, the earliest token of equal ones."""
+    """Return the index of each unit's entry with the highest score. [active unit]
+
+    Units ascend; among equal scores the earliest token counts.
+    """
     order = np.lexsort((entries.tokens, -scores, entries.units))
     units = entries.units[order]
     first = np.ones(len(units), dtype=bool)

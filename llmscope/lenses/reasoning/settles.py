@@ -141,7 +141,15 @@ def of_answer(question: Asked) -> dict[str, Any]:
 
 
 def of_sentences(trace: Trace, chosen: Sequence[int]) -> dict[str, Any]:
-    """Return where the sentences are, for `extra`."""
+    """Return the part of a figure's `extra` about its sentences.
+
+    It has their indices, the tokens that they start with and stop before, and how many the trace
+    has.
+
+    Args:
+        trace: the trace.
+        chosen: indices into `trace.sentences`.
+    """
     return {
         "indices": tuple(chosen),
         "starts": tuple(trace.sentences[at].start for at in chosen),

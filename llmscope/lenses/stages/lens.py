@@ -100,7 +100,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             f"{opened_with('adapter', 'ADAPTER')}, and b on the screen"
         )
         yield Figure.lacking("stages", title, "adapter", reason)
-    elif focus.mode in OF_WEIGHTS and _elsewhere(recording.subject):
+    elif focus.mode in OF_WEIGHTS and _has_meta_weights(recording.subject):
         yield Figure.refused("stages", TITLES[focus.mode], ELSEWHERE)
     elif focus.mode.startswith("reward"):
         yield tokens.rewards(recording, passes, focus)
@@ -120,8 +120,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield weights.weights(recording, deltas, others, focus)
 
 
-def _elsewhere(subject: LoadedModel) -> bool:
-    """Return whether weights of a model or its base are not at hand."""
+def _has_meta_weights(subject: LoadedModel) -> bool:
+    """Return whether any weight of a model or its base is on the meta device."""
     models = (subject, subject.origin or subject)
     return any(weight.is_meta for model in models for weight in model.model.parameters())
 

@@ -181,9 +181,16 @@ def repair(
 
 
 def _repair_span(text: str, piece: str, last: int, start: int, end: int) -> Span:
-    """Return a token's span, where its offsets leave out characters of it that no token has.
+    """Return a token's span, corrected where the tokenizer's offsets miss part of its text.
 
-    All of them may be uncovered before its offsets, or its first ones right before them.
+    If its first characters lie right before `start`, the span is extended to them; if its whole
+    text lies in the gap before `start`, and not at the offsets, it is moved there.
+
+    Args:
+        text: the text.
+        piece: the token's text.
+        last: where the tokens before end.
+        start, end: the tokenizer's offsets.
     """
     bare, gap = piece.strip().casefold(), text[last:start]
     first = end - len(bare)
