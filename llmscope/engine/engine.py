@@ -157,7 +157,7 @@ class Engine:
             request = self._slot.take(self._prompts.patience)
             if request is not None:
                 self._serve(request)
-                self._prompts.wait()
+                self._prompts.read_later()
             elif not self._slot.closed:
                 self._read_prompts()
 
@@ -168,15 +168,14 @@ class Engine:
             self._prompts.begin(request)
         scope = self._model.scope
         if scope is None or not self._prompts.reads:
-            self._prompts.wait()
+            self._prompts.read_later()
             return
         if scope.adapter != self._prompts.adapter:
             self._forget()  # the latest recording is of another adapter than will be on
-        if self._prompts.read_on(scope):
-            return
-        with suppress(BaseException):  # what failed may have left little memory
-            self._forget()
-            scope.forget()
+        if not self._prompts.read_on(scope):
+            with suppress(BaseException):  # what failed may have left little memory
+                self._forget()
+                scope.forget()
 
     def _serve(self, request: Ask | None) -> None:
         """Answer a request, whatever the code of a model or of a library raises.

@@ -58,7 +58,7 @@ class PromptsBehind:
             return None
         return PAUSE if self._waits else 0.0
 
-    def wait(self) -> None:
+    def read_later(self) -> None:
         """Read on only after a pause in which nothing else is asked for."""
         self._waits = True
 

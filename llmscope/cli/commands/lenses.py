@@ -178,25 +178,27 @@ def _columns(lens: Lens) -> str:
     """Return the columns of its table in a batch, with their modes where not all have them."""
     import textwrap
 
-    modes: dict[tuple[str, str, str, str], list[str]] = {}
-    for columns, of in lens.table_groups().items():
+    modes_of_row: dict[tuple[str, str, str, str], list[str]] = {}
+    for columns, group_modes in lens.table_groups().items():
         for column in columns:
             about_text = (
                 f"{column.help}, {column.unit}"
                 if column.unit and column.unit != column.name
                 else column.help
             )
-            modes.setdefault((column.name, column.role, column.type, about_text), []).extend(of)
-    room = max(len(name) for name, *_ in modes) + 2
+            row = (column.name, column.role, column.type, about_text)
+            modes_of_row.setdefault(row, []).extend(group_modes)
+    room = max(len(name) for name, *_ in modes_of_row) + 2
     rows = []
-    ordered = sorted(modes.items(), key=lambda item: item[0][1] == STATUS)
-    for (name, role, kind, about), having in ordered:
-        without = [mode for mode in lens.modes if mode not in having]
-        about_text = about
-        if without:
-            fewer = len(without) < len(having)
-            about_text += f" ({'not ' if fewer else ''}{', '.join(without if fewer else having)})"
+    ordered = sorted(modes_of_row.items(), key=lambda item: item[0][1] == STATUS)
+    for (name, role, kind, about), in_modes in ordered:
+        missing = [mode for mode in lens.modes if mode not in in_modes]
+        line = about
+        if missing:
+            names_missing = len(missing) < len(in_modes)
+            listed = ", ".join(missing if names_missing else in_modes)
+            line += f" ({'not ' if names_missing else ''}{listed})"
         head = f"{name:{room}}{role:8}{kind:9}"
-        rows.append(textwrap.fill(head + about_text, WIDTH, subsequent_indent=" " * len(head)))
+        rows.append(textwrap.fill(head + line, WIDTH, subsequent_indent=" " * len(head)))
     title = "Its table in a batch (snapshot --prompts FILE --out FOLDER), a row a cell:"
     return "\n".join([title, *rows])

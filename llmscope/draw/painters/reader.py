@@ -96,23 +96,23 @@ def wrap_tokens(
     if before is not None and (before.width, before.ascii) == (width, ascii):
         if before.labels == labels:
             return before
-        at = _kept(before, labels)
-        if at:
-            lines, known = list(before.lines[:at]), before.line_of[: before.lines[at][0].position]
+        kept_lines = _kept(before, labels)
+        if kept_lines:
+            lines = list(before.lines[:kept_lines])
+            known = before.line_of[: before.lines[kept_lines][0].position]
     wrapper = _Wrapper(width, ascii, lines)
     first_new = len(lines)
     for position in range(len(known), len(labels)):
         wrapper.add(position, labels[position])
     wrapper.close()
-    lines_by_position = dict[int, int]()
+    first_line_of = dict[int, int]()
     for at in range(first_new, len(lines)):
         for piece in lines[at]:
-            lines_by_position.setdefault(piece.position, at)
+            first_line_of.setdefault(piece.position, at)
     line_of, last = list(known), known[-1] if known else 0
     for position in range(len(known), len(labels)):
-        last = lines_by_position.get(
-            position, last
-        )  # a token without text is where the one before is
+        # A token without text is where the one before is.
+        last = first_line_of.get(position, last)
         line_of.append(last)
     return WrappedText(labels, width, ascii, tuple(lines), tuple(line_of))
 

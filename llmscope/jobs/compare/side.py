@@ -148,7 +148,9 @@ class StoredSide:
     def streams(
         self, group: Group, texts: Sequence[Text], rows: Sequence[range]
     ) -> Sequence[Tensor]:
-        """Return the streams of some rows of each text. `[stream, row, width]`, or of one stream
+        """Return the stored streams of each text, one tensor a text. `[stream, row, width]`
+
+        Each has one stream if only the last was kept. `rows` is not read: the file has just those.
 
         Raises:
             ScopeError: they cannot be read.

@@ -154,17 +154,20 @@ def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
             )
 
 
-def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each key of nested dicts and lists with its value."""
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each key of nested dicts and lists with its value.
+
+    A dict under a key such as `attn_implementation` gives that key with each of its values.
+    """
     if isinstance(value, dict):
         for name, inner in value.items():
-            implementation = isinstance(inner, dict) and name.endswith("_implementation")
-            for part in inner.values() if implementation else (inner,):
+            by_submodule = isinstance(inner, dict) and name.endswith("_implementation")
+            for part in inner.values() if by_submodule else (inner,):
                 yield name, part
-            yield from _entries(inner, name)
+            yield from _entries(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _entries(inner, key)
+            yield from _entries(inner)
 
 
 def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> None:

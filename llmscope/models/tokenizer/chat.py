@@ -21,6 +21,8 @@ PATIENCE = 2.0
 """Seconds that a template may take."""
 LONGEST = 1_000_000
 """Characters that a template may write in addition to the messages."""
+BYTES_A_CHARACTER = 8
+"""Bytes of an answer that a character may take, as JSON with escapes."""
 SEEN = 4096
 """Characters at the start of a text that are searched for words of a template."""
 
@@ -190,17 +192,18 @@ class Chat:
                     **({"tools": tools} if tools else {}),
                 )
             )
-        tokens = self._tokenizer.special_tokens_map
-        longest = LONGEST + 2 * len(json.dumps([*messages, *tools], ensure_ascii=False))
+        special_tokens = self._tokenizer.special_tokens_map
+        most_chars = LONGEST + 2 * len(json.dumps([*messages, *tools], ensure_ascii=False))
         arguments = (
             self._source(),
             messages,
             add_generation_prompt,
-            tokens,
-            longest,
+            special_tokens,
+            most_chars,
             tools or None,
         )
-        return str(_worker.call("render", *arguments, seconds=self._patience, largest=8 * longest))
+        most_bytes = BYTES_A_CHARACTER * most_chars
+        return str(_worker.call("render", *arguments, seconds=self._patience, largest=most_bytes))
 
     def _source(self) -> str:
         """Return the source of the template that transformers would choose among several."""

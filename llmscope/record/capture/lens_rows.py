@@ -87,17 +87,18 @@ def lens_rows(
     if readout is None or matrix is None:
         yield None
         return
-    # The model's own row ends the readings of each lens, so the lens must read it as it is.
+    # The readings of a lens end with the model's own last row: a lens that maps the last stream
+    # cannot come along.
     last = len(taps.layers)
-    riding = [lens for lens in lenses if lens is None or last not in lens.maps]
-    if not riding:
+    included = [lens for lens in lenses if lens is None or last not in lens.maps]
+    if not included:
         yield None
         return
-    rows = LensRows(taps, readout, riding)
-    before = matrix.register_forward_pre_hook(rows.give)
-    after = matrix.register_forward_hook(rows.take)
+    rows = LensRows(taps, readout, included)
+    pre_hook = matrix.register_forward_pre_hook(rows.give)
+    post_hook = matrix.register_forward_hook(rows.take)
     try:
         yield rows
     finally:
-        before.remove()
-        after.remove()
+        pre_hook.remove()
+        post_hook.remove()

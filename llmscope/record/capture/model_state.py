@@ -648,15 +648,13 @@ def _changed_places(now: dict[str, Any], seen: dict[str, Any]) -> set[str]:
 
 def _configs(modules: Iterable[nn.Module]) -> Iterator[Any]:
     """Yield the configs of all modules and their sub-configs, each once."""
-    waiting = [
-        attributes["config"] for module in modules if "config" in (attributes := vars(module))
-    ]
-    known: set[int] = set()
+    waiting = [config for module in modules if (config := vars(module).get("config")) is not None]
+    seen: set[int] = set()
     while waiting:
         config = waiting.pop()
-        if config is None or id(config) in known or not hasattr(config, "__dict__"):
+        if config is None or id(config) in seen or not hasattr(config, "__dict__"):
             continue
-        known.add(id(config))
+        seen.add(id(config))
         yield config
         waiting += [getattr(config, key, None) for key in getattr(config, "sub_configs", ())]
 

@@ -141,11 +141,11 @@ def query_start(labels: Sequence[str], kept_tokens: int) -> int | None:
     by_line = last_line(labels)
     if by_line is not None:
         return by_line
-    _, cuts = inside_line("".join(labels[kept_tokens:]))
-    reached = list(accumulate(map(len, labels[kept_tokens:])))
-    ends = [kept_tokens + bisect_left(reached, cut) + 1 for cut in cuts]
-    inside = [end for end in ends if end < len(labels)]
-    start = inside[-1] if inside else len(labels) - 1
+    _, part_ends = inside_line("".join(labels[kept_tokens:]))  # in characters
+    token_ends = list(accumulate(map(len, labels[kept_tokens:])))  # in characters
+    starts = [kept_tokens + bisect_left(token_ends, end) + 1 for end in part_ends]  # in tokens
+    before_last = [start for start in starts if start < len(labels)]
+    start = before_last[-1] if before_last else len(labels) - 1
     return start if start > kept_tokens else None
 
 

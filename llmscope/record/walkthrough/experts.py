@@ -30,7 +30,7 @@ def mixture(block: LayerBlock, parts: Layer, entry: int, reader: Call) -> int:
     chain, router = block.chain, block.seen.call_of(parts.router)
     output = None if router is None else router.output
     if router is None or not isinstance(output, tuple) or len(output) != 3:
-        return whole(block, entry, reader)
+        return add_whole_mlp(block, entry, reader)
     is_part = len(chain.at(entry)) != block.whole
     logits, weights, chosen, written = (
         block.cut(rows_of(tensor)) if is_part else rows_of(tensor)
@@ -143,10 +143,11 @@ def _softmax(router: Tensor) -> Tensor:
     return torch.softmax(router, -1)
 
 
-def whole(block: LayerBlock, entry: int, call: Call) -> int:
+def add_whole_mlp(block: LayerBlock, entry: int, call: Call) -> int:
     """Add one step for an MLP of unknown structure, run by its own module; return its index."""
     assert call.gave is not None
-    is_part, actual = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
+    is_part = len(block.chain.at(entry)) != block.whole
+    actual = rows_of(call.gave)
     return block.chain.add(
         "MLP",
         "each on its own",

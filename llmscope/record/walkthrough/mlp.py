@@ -13,7 +13,7 @@ from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import ACTIVATIONS, Form
 from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
-from llmscope.record.walkthrough.experts import mixture, whole
+from llmscope.record.walkthrough.experts import add_whole_mlp, mixture
 from llmscope.record.walkthrough.step import disagreement
 from llmscope.record.walkthrough.steps import SOME
 from llmscope.record.walkthrough.terms import bent, summed
@@ -55,7 +55,7 @@ class Mlp:
             return mixture(self.block, self.parts, self.entry, self.reader)
         down = self.seen.call_of(self.parts.down)
         if down is None or down.given is None or down.gave is None:
-            return whole(self.block, self.entry, self.reader)
+            return add_whole_mlp(self.block, self.entry, self.reader)
         hidden = self._add_hidden(rows_of(down.given))
         run, by = self.chain.projection(down)
         biased = getattr(down.module, "bias", None) is not None
