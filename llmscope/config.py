@@ -30,7 +30,7 @@ from llmscope.support.text import nearest, quoted_text
 CONFIG = "config.toml"
 PREFIX = "LLMSCOPE_"
 KEYS = "keys"
-"""The section of the user's own keys, which the TUI reads: see `llmscope.tui.actions.keymap`."""
+"""The section of the user's own keys, which `llmscope.tui.actions.user_keymap` reads."""
 FOLDERS = ("CONFIG", "CACHE", "STATE")
 """Environment variables that name folders, and therefore cannot be set in the config file."""
 

@@ -18,9 +18,9 @@ from textual.keys import _character_to_key, key_to_character
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import quoted_text
-from llmscope.tui.actions.keymap import key_for, nearest_key
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import is_text
+from llmscope.tui.actions.user_keymap import key_for, nearest_key
 
 if TYPE_CHECKING:
     from llmscope.tui.app import LlmscopeApp

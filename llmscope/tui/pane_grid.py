@@ -35,7 +35,7 @@ from llmscope.tui.state.workspaces import (
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Want, Working
-    from llmscope.tui.actions.keymap import Keymap
+    from llmscope.tui.actions.user_keymap import Keymap
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore, Shown
     from llmscope.tui.state.view_state import ViewState

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
-from llmscope.tui.actions.keymap import read_keymap
+from llmscope.tui.actions.user_keymap import read_keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
 from llmscope.tui.features.copy.repro_command import ModelSource

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.modes.mode import LiveMode
 from llmscope.tui.session.undo_history import UndoHistory
 

@@ -66,7 +66,7 @@ class PanelCommand(TyperCommand):
         text: str | None = self.__dict__.get("help")
         if text is None or "{" not in text:
             return text
-        from llmscope.tui.actions.keymap import read_keymap
+        from llmscope.tui.actions.user_keymap import read_keymap
 
         return read_keymap().filled(text)
 

@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
-    from llmscope.tui.actions.keymap import Keymap
+    from llmscope.tui.actions.user_keymap import Keymap
     from llmscope.tui.host import Host
     from llmscope.tui.theme.textual_theme import TextStyles
 

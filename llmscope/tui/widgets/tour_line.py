@@ -14,8 +14,8 @@ from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
-from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.widgets.status_bar import KeyLine
 
 if TYPE_CHECKING:

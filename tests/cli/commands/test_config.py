@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmscope import config
 from llmscope.cli.launch import opening
 from llmscope.errors import ScopeError
-from llmscope.tui.actions.keymap import read_keymap
+from llmscope.tui.actions.user_keymap import read_keymap
 from tests.cli.running import failure, record, run
 
 

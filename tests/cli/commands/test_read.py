@@ -176,7 +176,7 @@ def test_a_real_terminal_gets_nothing_raw(model, file, tmp_path):
 
 
 def test_the_help_names_the_key_that_the_screen_has(monkeypatch):
-    from llmscope.tui.actions import keymap
+    from llmscope.tui.actions import user_keymap as keymap
 
     def told():
         return " ".join(run("read", "--help").stdout.split())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.tui.actions.keymap import Keymap, key_for, keymap_from, read_keymap
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
+from llmscope.tui.actions.user_keymap import Keymap, key_for, keymap_from, read_keymap
 from llmscope.tui.dialogs.help import HelpScreen
 from llmscope.tui.user_state import UserState
 from tests.tui.conftest import PROMPT, Open

@@ -14,10 +14,10 @@ from textual.keys import _character_to_key
 
 from llmscope.draw import RenderOptions, theme_names
 from llmscope.lenses import lens, names
-from llmscope.tui.actions.keymap import Keymap, keymap_from
 from llmscope.tui.actions.menus import AREA, MENUS
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import ESSENTIAL, Action
+from llmscope.tui.actions.user_keymap import Keymap, keymap_from
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.dialogs.command_palette import (
     FIRST,

@@ -8,10 +8,10 @@ import pytest
 
 from llmscope.draw import RenderOptions
 from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
-from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.menus import AREA, MENUS
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
 from llmscope.tui.actions.types import listed
+from llmscope.tui.actions.user_keymap import keymap_from
 from llmscope.tui.dialogs.command_palette import entries
 from llmscope.tui.dialogs.help import BASICS, NOTHING, HelpLine, HelpScreen
 from llmscope.tui.panes import pane_classes

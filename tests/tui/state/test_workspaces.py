@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmscope.engine.events import ContextAdded
-from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME as ACTION
+from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.workspaces import FIRST, KEYS, PANES, WORKSPACES, workspace_of
 from llmscope.tui.user_state import UserState

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 import llmscope
 from llmscope import Scope
 from llmscope.draw import RenderOptions, load_theme
-from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.actions.user_keymap import keymap_from
 from llmscope.tui.session.state_file import read_state
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.user_state import UserState

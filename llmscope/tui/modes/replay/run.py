@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-from llmscope.tui.actions.keymap import read_keymap
+from llmscope.tui.actions.user_keymap import read_keymap
 from llmscope.tui.modes.replay.reader import Recorded
 from llmscope.tui.modes.replay.screen import replay_app
 from llmscope.tui.run import stay

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.export.edits_caption import EditsCaption as Told
 from llmscope.support.text import display_text
-from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.read_only import Replay

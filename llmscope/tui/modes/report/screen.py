@@ -13,7 +13,7 @@ from llmscope.models.info import ModelInfo
 from llmscope.report.figures import lens_figures, level_text, strongest
 from llmscope.report.summary import Report, ReportRequest, report
 from llmscope.support.text import display_text, one_line
-from llmscope.tui.actions.keymap import Keymap, read_keymap
+from llmscope.tui.actions.user_keymap import Keymap, read_keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.read_only import Replay

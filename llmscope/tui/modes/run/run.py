@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.runs.reader import RunReader
-from llmscope.tui.actions.keymap import read_keymap
+from llmscope.tui.actions.user_keymap import read_keymap
 from llmscope.tui.modes.run.run_view import RecorderLike, RunView
 from llmscope.tui.modes.run.screen import watch_app
 from llmscope.tui.run import stay

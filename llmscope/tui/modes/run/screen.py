@@ -14,7 +14,7 @@ from textual.widget import Widget
 from llmscope.draw.numbers import number
 from llmscope.figure import Focus
 from llmscope.support.text import display_text
-from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.mode import REPLAY_ACTIONS, of_run

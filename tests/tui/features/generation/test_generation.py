@@ -11,7 +11,7 @@ from llmscope.engine.events import Refused, Sampled
 from llmscope.lenses.next_token import sampler
 from llmscope.models.generation import Rules
 from llmscope.models.sampler import Sampler
-from llmscope.tui.actions.keymap import keymap_from
+from llmscope.tui.actions.user_keymap import keymap_from
 from llmscope.tui.features.generation import generation
 from llmscope.tui.features.generation.generation import WAIT
 from llmscope.tui.features.generation.sampler_dialog import SamplerScreen
