@@ -383,7 +383,7 @@ CALLS: dict[str, Call] = {
     "Figure.widget": Call(
         lambda world, **keywords: widget_state(world.figure().widget(**keywords)), {"cursor": 1}
     ),
-    "Recording.rows": Call(rows_of, {"some": range(2)}),
+    "Recording.rows": Call(rows_of, {"wanted": range(2)}),
     "Scope.encode": Call(
         lambda world, **keywords: world.marked().encode(PROMPT, **keywords).ids,
         {"special_tokens": False},

@@ -138,9 +138,9 @@ def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     client.send("q")
     server.shows("left 0")
     assert server.flags().split() == ["0", "1", "0"]
-    server.until(lambda _: (server.folder / "after").exists())
-    before, after = ((server.folder / name).read_text() for name in ("before", "after"))
-    assert before == after
+    after = server.folder / "after"
+    server.until(lambda _: after.exists() and after.read_text() != "")
+    assert (server.folder / "before").read_text() == after.read_text()
     assert "Traceback" not in server.capture()
     server.run("detach-client", "-s", "s")
     client.expect(pexpect.EOF)

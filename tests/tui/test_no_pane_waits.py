@@ -82,7 +82,7 @@ async def surveyed(scope: Scope, prompt: str, size: tuple[int, int] = (120, 40))
             app.grid.open(workspace)
             await rested(app, pilot)
             survey.look(workspace.name)
-            for key in app.grid.shown_in(workspace):
+            for key in app.grid.requested:
                 pane = app.grid.panes[key]
                 offered = list(pane.offered_views(app.state))
                 here = pane.view_index(app.state)

@@ -18,6 +18,7 @@ from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 from llmscope.tui.run import _keep
 from llmscope.tui.session.autosave import Autosave
+from tests import waiting
 from tests.tui.conftest import Open, Session
 
 LEAVING = ("quit", "quit-anywhere", "stop", "external-editor")
@@ -196,6 +197,7 @@ async def test_leaving_during_the_start_is_no_error(
         return original(app)
 
     monkeypatch.setattr(LlmscopeApp, stage, leave_first)
+    monkeypatch.setattr(waiting, "LIMIT", 2.0)  # its loop waits for what is never mounted
     async with opened() as session:
         await session.settle()
     app = session.app
