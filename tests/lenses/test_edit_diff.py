@@ -7,6 +7,7 @@ import torch
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses import edit_diff as module
 from llmscope.lenses.edit_diff import difference, same_question
+from llmscope.record.analysis import logit_lens
 from tests.families import small_model
 from tests.lenses.asked import options_for
 from tests.record.by_hand import A, B, Plain, plus, times
@@ -298,3 +299,32 @@ def test_what_is_asked_of_the_unedited_pass():
     pinned = Focus(target=1, neuron=2)
     asked = same_question(made_up("a", values=[1], target_id=7, neuron=3), pinned)
     assert (asked.target, asked.neuron) == (1, 2)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_turned_strength_reads_the_map_from_its_own_layer_on(plain, layer, monkeypatch):
+    """The streams before an edit are those without it; the map has them read once for all."""
+    scope, fresh = scope_for(small_model("llama")), scope_for(small_model("llama"))
+    read = []
+    scores = logit_lens._scores
+
+    def counted(cells):
+        read.extend((cell.layer, cell.column) for cell in cells)
+        return scores(cells)
+
+    monkeypatch.setattr(logit_lens, "_scores", counted)
+    row = plain.model.lm_head.weight[17].detach()
+    for strength in (1.0, 2.0, 3.0):
+        edits = [f"steer {layer - 1} token id:17 {strength}"]
+        scope.record(A, edits=edits)
+        read.clear()
+        figure = scope.look("logit-lens", mode="target", target="id:17")
+        logits = plain.run(A, ("stream", layer, plus(ALL, strength * row)))
+        expected = logits.double().softmax(-1)[:, 17].numpy()
+        assert figure.values[-1] == pytest.approx(expected, abs=1e-6)
+        first = 0 if strength == 1 else layer
+        assert set(read) == {(stream, row) for stream in range(first, 4) for row in range(len(A))}
+        assert len(read) == len(A) * (4 - first)
+        fresh.record(A, edits=edits, fresh=True)
+        alone = fresh.look("logit-lens", mode="target", target="id:17")
+        assert figure.values == pytest.approx(alone.values, abs=1e-6)

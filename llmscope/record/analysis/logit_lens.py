@@ -115,6 +115,11 @@ def readings(recording: Recording, reading: LensReading, rows: range) -> LensRea
         for segment, count in recording.parts
     ]
     values = np.concatenate(parts, axis=2)  # [number, layer + 1, row], a copy
+    if shared := _shared_streams(recording, reading):
+        assert recording.base is not None
+        below = readings(recording.base, reading, rows)
+        shown = (below.token, below.probability, below.target, below.rank)
+        values[[*TOP, *TARGET], :shared] = np.stack(shown)[:, :shared]
     values[:, :, : rows.start] = np.nan
     values[:, :, rows.stop :] = np.nan
     return LensReadings(*values)
@@ -135,14 +140,30 @@ def _lacking(recording: Recording, columns: Sequence[int], reading: LensReading)
     """Return the cells of these positions that were not read yet."""
     cells: list[_Cell] = []
     wanted = list(reading.wanted)
+    if shared := _shared_streams(recording, reading):
+        assert recording.base is not None
+        below = _lacking(recording.base, columns, reading)
+        cells += [cell for cell in below if cell.layer < shared]
     for column in columns:
         segment, row = recording.segment_at(column)
-        memo = _memo(segment, recording.layers, reading)[:, :, row]  # [5, layer + 1]
+        memo = _memo(segment, recording.layers, reading)[:, shared:, row]  # [5, layer + 1 - shared]
         cells += [
-            _Cell(recording, int(layer), column, reading, memo[:, layer])
+            _Cell(recording, shared + int(layer), column, reading, memo[:, layer])
             for layer in np.flatnonzero(np.isnan(memo[wanted]).any(0))
         ]
     return cells
+
+
+def _shared_streams(recording: Recording, reading: LensReading) -> int:
+    """Return how many streams are those of the pass without edits, from the embedding on.
+
+    Their predictions are read once, however often an edit changes: a strength that is turned reads
+    the layers from its own on. 0 where they are read for this recording alone: a fresh pass shares
+    nothing, and a divergence is from the edited prediction.
+    """
+    if recording.base is None or recording.fresh or reading.kl:
+        return 0
+    return recording.depth
 
 
 def scores_at(
