@@ -44,10 +44,10 @@ def depths(scope: llmscope.Scope, texts: Iterable[str]) -> dict[tuple[str, str],
     found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     lenses: dict[str, LearnedLens | None] = {"logit": None}
     for name in LENSES[1:]:
-        lens = lens_for(name, scope.subject)
+        lens = lens_for(name, scope.loaded_model)
         assert not isinstance(lens, str), lens
         lenses[name] = lens
-    readout = scope.subject.anatomy.require_readout()
+    readout = scope.loaded_model.anatomy.require_readout()
     with scope.unchanged(), torch.no_grad():
         for text in texts:
             ids = scope.encode(text).ids[:128]
@@ -56,7 +56,8 @@ def depths(scope: llmscope.Scope, texts: Iterable[str]) -> dict[tuple[str, str],
             own = readout(streams[-1]).float().softmax(-1).max(-1)
             sure = [at for at in range(4, len(ids) - 1) if float(own.values[at]) >= SURE]
             kinds = [
-                "rule" if scope.subject.label(ids[at]).strip() == RULE else "other" for at in sure
+                "rule" if scope.loaded_model.label(ids[at]).strip() == RULE else "other"
+                for at in sure
             ]
             for name, lens in lenses.items():
                 ranks = _ranks(readout, streams[:, sure], own.indices[sure], lens)

@@ -103,7 +103,7 @@ def measured(family: str) -> Row:
 
 
 def _measure(row: Row, scope: Scope, plain: Any) -> None:
-    anatomy = scope.subject.anatomy
+    anatomy = scope.loaded_model.anatomy
     row.layers = "".join(KINDS[layer.kind] for layer in anatomy.layers)
     scope.record(IDS[:BEFORE])
     scope.look("tokens")
@@ -181,7 +181,7 @@ def _predictions(row: Row, scope: Scope, logits: torch.Tensor) -> None:
 
 def _patterns(row: Row, scope: Scope, plain: Any) -> None:
     """Patterns, beside those that the plain model gives in eager attention."""
-    anatomy = scope.subject.anatomy
+    anatomy = scope.loaded_model.anatomy
     shown = [
         index
         for index in range(len(anatomy.layers))

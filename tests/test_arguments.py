@@ -57,12 +57,12 @@ def test_more_threads_than_the_machine_survives_are_refused_before_torch_gets_th
 def test_a_path_a_torch_device_and_a_torch_dtype_are_names(folder):
     one = llmscope.load(Path(folder), device=torch.device("cpu"), dtype=torch.bfloat16)
     other = llmscope.load(str(folder), device="cpu", dtype="bfloat16")
-    assert one.subject.dtype == other.subject.dtype == torch.bfloat16
-    assert one.subject.device == torch.device("cpu")
+    assert one.loaded_model.dtype == other.loaded_model.dtype == torch.bfloat16
+    assert one.loaded_model.device == torch.device("cpu")
     assert one.base.spec == str(folder)
     usual = llmscope.load(folder, device=None, dtype=None)
-    assert usual.subject.device == llmscope.load(folder).subject.device
-    assert llmscope.load(BUILTIN, threads=np.int64(1)).subject is not None
+    assert usual.loaded_model.device == llmscope.load(folder).loaded_model.device
+    assert llmscope.load(BUILTIN, threads=np.int64(1)).loaded_model is not None
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def reads_weights(world: World, *, rows: bool = True) -> str:
     """Change a weight of a wrapped model where only a read of its values tells it."""
     scope = world.marked()
     scope.record(PROMPT)
-    scope.subject.model.get_output_embeddings().weight.data[7] += 1
+    scope.loaded_model.module.get_output_embeddings().weight.data[7] += 1
     with scope.unchanged(rows=rows):
         return str(scope.record(PROMPT).prompt.notices)
 

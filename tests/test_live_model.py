@@ -25,12 +25,12 @@ IDS = (3, 4, 5, 6, 3, 4, 5)
 OTHER = (3, 9, 5, 6, 3, 9, 5)
 
 
-def subject_of(model, name="llama"):
+def loaded_model_of(model, name="llama"):
     return LoadedModel(name, name, model, None, find(model), torch.device("cpu"), torch.float32)
 
 
 def scope_of(family="llama", **changes):
-    return Scope(subject_of(small_model(family, **changes), family))
+    return Scope(loaded_model_of(small_model(family, **changes), family))
 
 
 def own_logits(scope, ids):
@@ -125,7 +125,7 @@ class TestAModelThatChanges:
         aside = scope.record((*IDS, 8))
         scope.model.model.layers[0].self_attn.o_proj.weight.data += 0.1
         recording = scope.record(IDS, edits=edits, versus_prompt=OTHER, aside=[aside])
-        fresh = Scope(subject_of(copy.deepcopy(scope.model)))
+        fresh = Scope(loaded_model_of(copy.deepcopy(scope.model)))
         expected = fresh.record(IDS, edits=edits, versus_prompt=OTHER)
         assert torch.allclose(recording.logits, expected.logits, atol=1e-5)
         assert recording.base.ran == len(IDS)
@@ -164,7 +164,7 @@ class TestAModelThatChanges:
             scope.model.model.layers[1].self_attn.q_proj.weight.mul_(3)
         scope.record(IDS)
         after = scope.look("heads").values
-        fresh = Scope(subject_of(copy.deepcopy(scope.model)))
+        fresh = Scope(loaded_model_of(copy.deepcopy(scope.model)))
         fresh.record(IDS)
         assert not np.allclose(before, after, atol=1e-3, equal_nan=True)
         assert np.allclose(after, fresh.look("heads").values, atol=1e-5, equal_nan=True)
@@ -196,7 +196,7 @@ class TestAModelThatChanges:
         scope.record(IDS)
         scope.model.to(torch.float64)
         assert scope.record(IDS).logits.dtype == torch.float64
-        assert scope.subject.dtype == torch.float64
+        assert scope.loaded_model.dtype == torch.float64
 
 
 class TestTwoScopes:
@@ -216,7 +216,7 @@ class TestTwoScopes:
 
     def test_one_model_in_two_scopes_is_one_model(self):
         one = scope_of()
-        two = Scope(one.subject)
+        two = Scope(one.loaded_model)
         recording = one.record(IDS)
         assert two.look("ablation", recording=recording, target=7).verdict.status != "refused"
         zero(two)
@@ -274,13 +274,13 @@ class TestRandomNumbers:
     """Models whose forward draws random numbers though it is in evaluation mode."""
 
     def test_a_random_hash_is_refused(self):
-        scope = Scope(subject_of(all_families.small_model("reformer", hash_seed=None)))
+        scope = Scope(loaded_model_of(all_families.small_model("reformer", hash_seed=None)))
         with pytest.raises(ScopeError, match="draws random numbers") as refused:
             scope.record(IDS)
         assert "hash_seed" in refused.value.hint
 
     def test_a_hash_with_a_seed_is_recorded(self):
-        scope = Scope(subject_of(all_families.small_model("reformer", hash_seed=3)))
+        scope = Scope(loaded_model_of(all_families.small_model("reformer", hash_seed=3)))
         ids = [(5 * at + 3) % 90 for at in range(48)]
         own = scope.model(input_ids=torch.tensor([ids])).logits[0, -1]
         assert torch.allclose(scope.record(ids).logits, own, atol=1e-5)
@@ -299,7 +299,7 @@ class TestRandomNumbers:
                 return draw(written) if when(rows) else written
 
         mlp.__class__ = Drawing
-        return Scope(subject_of(model))
+        return Scope(loaded_model_of(model))
 
     @pytest.mark.parametrize("source", DRAWS)
     def test_numbers_drawn_in_long_prompts_alone_are_unverified(self, source):
@@ -346,7 +346,7 @@ class TestRandomNumbers:
 
     def test_numbers_drawn_for_nothing_are_no_reason(self):
         """BigBird initializes another attention in its first short pass, then loads its weights."""
-        scopes = [Scope(subject_of(all_families.small_model("big_bird"))) for _ in range(2)]
+        scopes = [Scope(loaded_model_of(all_families.small_model("big_bird"))) for _ in range(2)]
         before = torch.get_rng_state()
         own = own_logits(scopes[0], IDS)
         assert not torch.equal(before, torch.get_rng_state())
@@ -359,7 +359,7 @@ class TestInferenceMode:
     def test_what_is_made_within_equals_what_is_made_outside(self):
         outside = scope_of()
         outside.record(IDS)
-        within = Scope(subject_of(copy.deepcopy(outside.model)))
+        within = Scope(loaded_model_of(copy.deepcopy(outside.model)))
         with torch.inference_mode():
             recording = within.record(IDS)
             figures = {
@@ -384,7 +384,7 @@ class TestInferenceMode:
         with torch.inference_mode():
             model = small_model("llama")
         assert next(model.parameters()).is_inference()
-        scope = Scope(subject_of(model))
+        scope = Scope(loaded_model_of(model))
         recording = scope.record(IDS)
         assert torch.allclose(recording.logits, own_logits(scope, IDS), atol=1e-5)
         for name in ("saliency", "attribution"):
@@ -408,7 +408,7 @@ class TestPickling:
     @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy, copy.copy])
     def test_what_belongs_to_a_live_model_says_what_to_do_instead(self, copied):
         scope = scope_of()
-        for one in (scope.record(IDS), scope, scope.subject):
+        for one in (scope.record(IDS), scope, scope.loaded_model):
             with pytest.raises(TypeError, match=r"figure\.save"):
                 copied(one)
 

@@ -28,7 +28,7 @@ def test_the_six_letters_are_sorted_one_by_one(scope):
 
 
 def test_nothing_was_recorded_yet():
-    fresh = llmscope.Scope(llmscope.load("builtin:sort").subject)
+    fresh = llmscope.Scope(llmscope.load("builtin:sort").loaded_model)
     with pytest.raises(ValueError, match="call record"):
         fresh.look("tokens")
 
@@ -52,7 +52,7 @@ def test_a_prompt_that_is_too_long_says_what_fits(scope):
 
 
 def test_the_tokenizer_of_another_model_is_noticed(scope, monkeypatch):
-    encode = scope.subject.tokens.encode
+    encode = scope.loaded_model.tokens.encode
     wrong = {0: 50_000}
 
     def foreign(text, **options):
@@ -61,7 +61,7 @@ def test_the_tokenizer_of_another_model_is_noticed(scope, monkeypatch):
         encoded = encode(text, **options)
         return replace(encoded, ids=tuple(wrong.get(token, token) for token in encoded.ids))
 
-    monkeypatch.setattr(scope.subject.tokens, "encode", foreign)
+    monkeypatch.setattr(scope.loaded_model.tokens, "encode", foreign)
     with pytest.raises(ScopeError, match="token id 50000 is not in the model's vocabulary") as told:
         scope.record("CAB")
     assert "tokenizer" in told.value.hint

@@ -170,7 +170,7 @@ def test_settings_of_the_program_do_not_change_the_numbers():
 def test_half_precision(family):
     scope = llmscope.wrap(small_model(family).bfloat16())
     recording = scope.record(IDS)
-    assert (scope.subject.dtype, recording.logits.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert (scope.loaded_model.dtype, recording.logits.dtype) == (torch.bfloat16, torch.bfloat16)
     assert scope.look("next-token").verdict.status == "verified"
 
 
@@ -315,7 +315,7 @@ def test_a_tokenizer_makes_it_take_text():
     # Its weights may have changed since they were read: it must not go by the name of the file.
     assert (scope.info().spec, scope.info().name) == ("in-memory", "sort")
     scope.use(scope.teach("CA\n", "B"))
-    assert scope.record("B").subject.adapter == "context"
+    assert scope.record("B").model.adapter == "context"
     assert scope.look("next-token").verdict.status == "verified"
     scope.detach()
     with pytest.raises(ScopeError, match="detached"):

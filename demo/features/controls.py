@@ -22,7 +22,7 @@ LAYER = 2
 def shipped(scope: Scope, layer: int) -> Dictionary:
     """Return the dictionary of the stream after a layer that ships with the built-in base."""
     (header,) = headers_at(f"town-features/{layer}-res")
-    return loaded(header, scope.subject)
+    return loaded(header, scope.loaded_model)
 
 
 def row(name: str, scope: Scope, dictionary: Dictionary) -> str:

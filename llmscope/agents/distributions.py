@@ -81,7 +81,7 @@ def difference(first: Recording, second: Recording) -> Difference:
     likeliest = np.argsort(-both, axis=1, kind="stable")[:, :LISTED]
 
     def change(token: int) -> TokenChange:
-        return TokenChange(first.subject.label(token), token, *both[:, token].tolist())
+        return TokenChange(first.model.label(token), token, *both[:, token].tolist())
 
     changes = sorted(
         map(change, dict.fromkeys(likeliest.ravel().tolist())),

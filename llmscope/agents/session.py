@@ -193,7 +193,7 @@ class AgentSession:
             return
         from llmscope.models.loading.memory import free_cache
 
-        device = scope.subject.device
+        device = scope.loaded_model.device
         scope.detach()
         del scope
         free_cache(device)
@@ -256,7 +256,7 @@ class AgentSession:
         """Return what passes ask before each layer, which also reports the layer."""
         from llmscope.engine.layer_progress import LayerProgress
 
-        layers = len(self.scope(call).subject.anatomy.layers)
+        layers = len(self.scope(call).loaded_model.anatomy.layers)
         return LayerProgress(
             call.cancelled, layers, lambda at, all_: call.report(f"layer {at} of {all_}")
         )

@@ -69,7 +69,9 @@ class ComparedPrompt:
     def _read_words(self, scope: Scope, *texts: str) -> None:
         words, other = map(scope.words, texts)
         self._words = words.ids, other.ids
-        shared = [f"‹{scope.subject.label(token)}›" for token in words.ids if token in other.ids]
+        shared = [
+            f"‹{scope.loaded_model.label(token)}›" for token in words.ids if token in other.ids
+        ]
         both = f"{' '.join(shared)} is in both lists, where it says nothing"
         self.notes = (*words.notes, *other.notes, *([both] if shared else []))
 

@@ -405,7 +405,7 @@ class Engine:
 
         scope.use(request.adapter)
         try:
-            lens_or_reason = lens_for(request.name, scope.subject, self._report_fetch)
+            lens_or_reason = lens_for(request.name, scope.loaded_model, self._report_fetch)
         except ScopeError as error:
             return LensRead(request, error.message, error.hint)
         return LensRead(request, lens_or_reason if isinstance(lens_or_reason, str) else "")
@@ -416,7 +416,7 @@ class Engine:
 
         scope.use(request.adapter)
         try:
-            facts = facts_of(request.names, scope.subject, self._report_fetch)
+            facts = facts_of(request.names, scope.loaded_model, self._report_fetch)
         except ScopeError as error:
             return DictionariesRead(request, error=error.message, hint=error.hint)
         return DictionariesRead(request, facts)
@@ -480,7 +480,9 @@ class Engine:
             text if request.ids is None else request.ids,
             special_tokens=request.special_tokens,
             cancelled=LayerProgress(
-                lambda: self._slot.newer_prompt(request), len(scope.subject.anatomy.layers), report
+                lambda: self._slot.newer_prompt(request),
+                len(scope.loaded_model.anatomy.layers),
+                report,
             ),
             edits=edits,
             # Unless an edit needs prompt B, it does not matter whether B can be run.
@@ -565,7 +567,9 @@ class Engine:
                 figure = new_figure
                 return new_figure
 
-            cancelled = LayerProgress(self._slot.newer, len(scope.subject.anatomy.layers), report)
+            cancelled = LayerProgress(
+                self._slot.newer, len(scope.loaded_model.anatomy.layers), report
+            )
             steps = scope.figure_steps(want.lens, recording, focus, cancelled=cancelled)
             yield from mapped(steps, remember)
             if figure is None:  # else the pane would wait for it
@@ -595,10 +599,10 @@ class Engine:
         import psutil
 
         vram = None
-        if scope.subject.device.type == "cuda":
+        if scope.loaded_model.device.type == "cuda":
             import torch
 
-            vram = torch.cuda.memory_allocated(scope.subject.device)
+            vram = torch.cuda.memory_allocated(scope.loaded_model.device)
         self._process = self._process or psutil.Process()  # making one reads several files
         rss = self._process.memory_info().rss
         beside = scope.ran_beside - self._before
@@ -705,7 +709,7 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
 
     if not ran_out(error):
         return Refused(request.serial, _describe_error(error))
-    memory = out_of_memory(scope.subject.device)
+    memory = out_of_memory(scope.loaded_model.device)
     return Refused(request.serial, memory.message, memory.hint)
 
 

@@ -143,7 +143,7 @@ class OpenModel:
             return
         from llmscope.models.loading.memory import free_cache
 
-        device = scope.subject.device
+        device = scope.loaded_model.device
         # A device that failed may fail again; that must not block the next model.
         with suppress(BaseException):
             scope.forget()

@@ -23,16 +23,16 @@ def sampled(scope: Scope, recording: Recording, request: Request, sample: Sample
     from llmscope.models.generation import processed
     from llmscope.record.derive.tensors import logits_after
 
-    subject, last = recording.subject, len(recording) - 1
-    if subject.tokens is None:
+    model, last = recording.model, len(recording) - 1
+    if model.tokens is None:
         return Sampled(request, error="this checkpoint has no tokenizer: no token has a text")
-    context = subject.anatomy.context
+    context = model.anatomy.context
     before = () if request.written is None else request.written.ids
     logits = logits_after(recording, last)
     try:
         if sample.rules:
             prompt = len(recording) - len(before)
-            logits = processed(subject.model, recording.prompt.ids, prompt, logits)
+            logits = processed(model.module, recording.prompt.ids, prompt, logits)
         token = draw(
             logits, sample.sampler, place=len(recording), branch=sample.branch, tried=sample.tried
         )
@@ -41,8 +41,8 @@ def sampled(scope: Scope, recording: Recording, request: Request, sample: Sample
     return Sampled(
         request,
         token,
-        subject.label(token),
-        subject.tokens.describe((*before, token)).text,
+        model.label(token),
+        model.tokens.describe((*before, token)).text,
         stops=token in stops(scope),
         full=context is not None and len(recording) >= context,
     )
@@ -93,7 +93,7 @@ class BranchRecordings:
 def _begins(recording: Recording, other: Recording) -> bool:
     """Return whether one prompt is a prefix of the other, or equal to it, in the same model."""
     ids = recording.prompt.ids
-    return recording.subject is other.subject and other.prompt.ids[: len(ids)] == ids
+    return recording.model is other.model and other.prompt.ids[: len(ids)] == ids
 
 
 def _size(recording: Recording) -> int:

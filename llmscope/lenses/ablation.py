@@ -70,7 +70,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.derive.tensors import logits_after
     from llmscope.record.interventions.sweep import Sweep, divergences, measured
 
-    subject, position, passes = recording.subject, focus.position, cast("Passes", run)
+    model, position, passes = recording.model, focus.position, cast("Passes", run)
     logits = logits_after(recording, position)
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
     score: LogitTarget | MetricTarget | None = MetricTarget.of(focus)
@@ -78,7 +78,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         raise WrongValueError(f"metric stands in place of KL: take the mode {focus.mode[:-3]}")
     if score is None:
         target = int(logits.argmax()) if focus.target is None else focus.target
-        score = LogitTarget.of(subject, target, focus.versus)
+        score = LogitTarget.of(model, target, focus.versus)
     title = _title(recording, score, focus)
     layers, rows = sweep_layers(focus, recording.layers), span_rows(focus, len(recording))
     verdicts = {
@@ -181,7 +181,7 @@ def _verdict(
 
 def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
     if of_heads:
-        return tuple(map(str, range(recording.subject.anatomy.heads)))
+        return tuple(map(str, range(recording.model.anatomy.heads)))
     return tuple(
         part for part in PARTS if any(_sites(recording, i, part) for i in _layers(recording))
     )
@@ -191,7 +191,7 @@ def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
     """Return the sites where a part of a layer writes; empty if the layer lacks the part."""
     from llmscope.record.change_hooks import site_of
 
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     return [site for site in PARTS[part] if site_of(anatomy, site, layer) is not None]
 
 

@@ -50,7 +50,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     cells. All heads of a long prompt are always pooled, so that there are at most 2²⁴ cells.
     `extra`: layer, head (null for several), heads, mode, special (whether each token is special).
     """
-    length, heads = len(recording), recording.subject.anatomy.heads
+    length, heads = len(recording), recording.model.anatomy.heads
     rows, pool = _extent(focus, length, heads)
     title = _title(focus, heads)
     try:
@@ -117,7 +117,7 @@ def _values(
 
     length = len(recording)
     if focus.mode == "all":
-        heads = range(recording.subject.anatomy.heads)
+        heads = range(recording.model.anatomy.heads)
         every = []
         for head in heads:  # one by one: all at once may not fit on the device
             alone = replace(focus, mode="raw", head=head, span=(0, length))
@@ -146,7 +146,7 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArra
         total = patterns.mean_pattern(recording, focus.layer, rows)
     elif focus.mode == "max":
         total = pattern(recording, focus.layer, 0, rows)
-        for head in range(1, recording.subject.anatomy.heads):
+        for head in range(1, recording.model.anatomy.heads):
             total = total.maximum(pattern(recording, focus.layer, head, rows))
     else:
         total = pattern(recording, focus.layer, focus.head, rows)

@@ -55,7 +55,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     target, versus = focus.target, focus.versus
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    target_logit = LogitTarget.of(recording.subject, target, versus)
+    target_logit = LogitTarget.of(recording.model, target, versus)
     if target == versus:
         raise WrongValueError(f"token {target} cannot be held against itself")
     title = f"Attribution · logit of {target_logit}"
@@ -72,7 +72,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     if verdict.status == "refused":
         reason = verdict.reason + _why_unexplained(recording, run)
         return Figure.refused("attribution", title, reason, verdict.discrepancy)
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     assert readout is not None
     extra: dict[str, Any] = {
         "mode": focus.mode,
@@ -131,7 +131,7 @@ def _parts(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
     layers = None if LAYERS.of(focus) is None else sweep_layers(focus, recording.layers)
     heads = None
     if HEADS.of(focus) is not None:
-        heads = sweep_heads(focus, recording.subject.anatomy.heads)
+        heads = sweep_heads(focus, recording.model.anatomy.heads)
     listed = [
         at
         for at, part in enumerate(all_parts)
@@ -263,7 +263,7 @@ def _largest(
 def _name(recording: Recording, part: Part) -> str:
     if part.layer < 0:
         return part.kind
-    layer = recording.subject.anatomy.layers[part.layer]
+    layer = recording.model.anatomy.layers[part.layer]
     kind = {
         "head": f"head {part.head}",
         "attention bias": "bias",

@@ -267,7 +267,7 @@ def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
 
     Each kind is "attention", "state space", "convolution" or "recurrent".
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     return {"kinds": tuple(layer.kind for layer in anatomy.layers)} if anatomy.hybrid else {}
 
 

@@ -48,7 +48,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.analysis.head_scores import NoSequence, scores
 
     try:
-        head_scores = scores(recording.subject, run)
+        head_scores = scores(recording.model, run)
     except NoSequence as finding:
         yield Figure.refused("heads", TITLES[focus.mode], str(finding))
         return
@@ -65,7 +65,7 @@ def _on_this_prompt(recording: Recording, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.derive.verify import Verdicts
 
     which, by_token = int(focus.mode.startswith("entropy")), focus.mode.endswith("by-token")
-    layers, heads = recording.layers, recording.subject.anatomy.heads
+    layers, heads = recording.layers, recording.model.anatomy.heads
     columns = len(recording) if by_token else heads
     values = np.full((layers, columns), np.nan, dtype=np.float32)
     verdicts = [VERIFIED] * layers

@@ -102,12 +102,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     from llmscope.learned.lenses.catalog import lens_for
     from llmscope.record.analysis.logit_lens import LensReading, lacks, read, readings
 
-    subject = recording.subject
+    model = recording.model
     if focus.mode == "lenses":
         yield _side_by_side(recording, focus)
         return
     translator = TRANSLATOR.of(focus)
-    learned = None if translator is None else lens_for(translator, subject)
+    learned = None if translator is None else lens_for(translator, model)
     if isinstance(learned, str):
         yield Figure.refused("logit-lens", "Learned lens", learned)
         return
@@ -115,7 +115,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         yield from _slope(recording, focus, learned, cast("Passes", run))
         return
     if focus.mode == "layer":
-        yield _through(_candidates(recording, focus, learned), learned, subject, focus)
+        yield _through(_candidates(recording, focus, learned), learned, model, focus)
         return
     reading = LensReading(_target(recording, focus), focus.mode == "kl", learned)
     groups = list(growing(focus, len(recording)))
@@ -125,7 +125,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         whole = not lacks(recording, list(chain(*groups[at + 1 :])), reading)
         values = readings(recording, reading, span_rows(focus, len(recording)))
         figure = _figure(recording, focus, reading, values)
-        yield _through(figure, learned, subject, focus)
+        yield _through(figure, learned, model, focus)
         if whole:
             return
 
@@ -165,7 +165,7 @@ def _candidates(recording: Recording, focus: Focus, learned: LearnedLens | None)
     """Return the most probable tokens if the model stopped after the layer of the focus."""
     from llmscope.record.analysis.logit_lens import scores_at
 
-    label, place = recording.subject.label, recording.prompt.labels[focus.position]
+    label, place = recording.model.label, recording.prompt.labels[focus.position]
     scores = scores_at(recording, [focus.layer], focus.position, learned)[0]
     chances = scores.double().softmax(-1)
     title = f"Logit lens · layer {focus.layer} at ‹{place}›"
@@ -211,7 +211,7 @@ def _target(recording: Recording, focus: Focus) -> int | None:
 def _figure(
     recording: Recording, focus: Focus, reading: LensReading, values_read: LensReadings
 ) -> Figure:
-    label, (ids, names) = recording.subject.label, token_names(recording, values_read.token)
+    label, (ids, names) = recording.model.label, token_names(recording, values_read.token)
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "ids": ids,
@@ -253,7 +253,7 @@ def token_names(
     """Return token ids as integers, -1 where they are NaN, and the texts of those ids."""
     known = np.isfinite(tokens)
     ids = np.where(known, tokens, -1).astype(np.int64)
-    return ids, {int(token): recording.subject.label(int(token)) for token in np.unique(ids[known])}
+    return ids, {int(token): recording.model.label(int(token)) for token in np.unique(ids[known])}
 
 
 def _side_by_side(recording: Recording, focus: Focus) -> Figure:
@@ -261,7 +261,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     from llmscope.learned.lenses.catalog import known_lenses, lens_for
     from llmscope.record.analysis.logit_lens import scores_at
 
-    subject, place = recording.subject, recording.prompt.labels[focus.position]
+    model, place = recording.model, recording.prompt.labels[focus.position]
     title = f"Lenses side by side at ‹{place}›"
     translators = [
         translator
@@ -269,8 +269,8 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
         if translator is not None
     ]
     learned: list[LearnedLens] = []
-    for name in dict.fromkeys((*translators, *known_lenses(subject))):
-        lens = lens_for(name, subject)
+    for name in dict.fromkeys((*translators, *known_lenses(model))):
+        lens = lens_for(name, model)
         if isinstance(lens, str):
             return Figure.refused("logit-lens", title, lens)
         if name in translators or lens.kind not in {other.kind for other in learned}:
@@ -286,11 +286,11 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     columns = [scores_at(recording, layers, focus.position, lens) for lens in (None, *learned)]
     chances = [column.softmax(-1).max(-1) for column in columns]
     ids = np.stack([chance.indices.cpu().numpy() for chance in chances], axis=1)
-    names = {int(token): subject.label(int(token)) for token in np.unique(ids)}
+    names = {int(token): model.label(int(token)) for token in np.unique(ids)}
     words = ("logit", *_short_names(learned))
     verdict, captions = VERIFIED, []
     for name in learned:
-        own_verdict, lines = _trust(name, subject, focus)
+        own_verdict, lines = _trust(name, model, focus)
         verdict = verdict.worst(own_verdict)
         captions += lines
     return Figure(
@@ -332,7 +332,7 @@ def _slope(
     from llmscope.record.analysis.lens_slope import slopes
     from llmscope.record.derive.tensors import logits_after
 
-    subject, position = recording.subject, focus.position
+    model, position = recording.model, focus.position
     title = f"Learned lens against the model at ‹{recording.prompt.labels[position]}›"
     if learned is None:
         yield Figure.refused(
@@ -374,7 +374,7 @@ def _slope(
                 "mode": focus.mode,
                 "position": position,
                 "target_id": target,
-                "target": subject.label(target),
+                "target": model.label(target),
                 "lens": learned.kind,
                 "translator": learned.model,
                 "said": claimed[layers],
@@ -384,7 +384,7 @@ def _slope(
                     for claim, other in zip(claimed[layers], measured[layers], strict=True)
                 ),
                 "caption": (
-                    f"of ‹{subject.label(target)}›: the sign agrees after {int((known > 0).sum())} "
+                    f"of ‹{model.label(target)}›: the sign agrees after {int((known > 0).sum())} "
                     f"of {len(known)} layers, the size within a factor of 2 after {near}; read "
                     f"after the last layer, the logits are the model's within {apart:.1e}",
                 ),
@@ -413,14 +413,14 @@ def _last_layer(recording: Recording, position: int) -> float:
 
 
 def _through(
-    figure: Figure, learned: LearnedLens | None, subject: LoadedModel, focus: Focus
+    figure: Figure, learned: LearnedLens | None, model: LoadedModel, focus: Focus
 ) -> Figure:
     """Return the figure as that of a learned lens, with its verdict; unchanged without one."""
     if learned is None or figure.verdict.status == "refused":
         return figure
     streams = range(len(figure.axes[0])) if figure.kind == "heatmap" else range(focus.layer + 2)
     unmapped = tuple(stream for stream in streams if stream not in learned.maps)
-    verdict, captions = _trust(learned, subject, focus)
+    verdict, captions = _trust(learned, model, focus)
     held_out = learned.held_out
     extra: dict[str, Any] = {
         "translator": learned.model,
@@ -439,7 +439,7 @@ def _through(
     return replace(figure, title=title, verdict=verdict, extra={**figure.extra, **extra})
 
 
-def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Verdict, list[str]]:
+def _trust(learned: LearnedLens, model: LoadedModel, focus: Focus) -> tuple[Verdict, list[str]]:
     """Return the verdict on readings through a lens, and what to say of it.
 
     In the mode `layer` it is that of the layer; otherwise of all layers that have a map.
@@ -454,12 +454,12 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
 
     fitted = learned.about.get("adapter")
     reason = ""
-    if subject.adapter != fitted:
+    if model.adapter != fitted:
         on = "without an adapter" if fitted is None else f"with the adapter {one_line(str(fitted))}"
         reason = f"fitted and measured on the model {on}"
-    elif state_of(subject.model).serial != learned.state:
+    elif state_of(model.module).serial != learned.state:
         reason = "the model has changed since the lens was fitted or loaded"
-    elif learned.source and (outside := state_of(subject.model).outside):
+    elif learned.source and (outside := state_of(model.module).outside):
         reason = f"it may have been fitted and measured without {outside}"
     if reason:
         return Verdict("partial", reason), [f"{learned.title}: {reason}"]
@@ -550,7 +550,7 @@ def _tied_at(
     from llmscope.record.derive.token_stats import rank_range
 
     translator = TRANSLATOR.of(focus)
-    learned = None if translator is None else lens_for(translator, recording.subject)
+    learned = None if translator is None else lens_for(translator, recording.model)
     scores = scores_at(recording, layers, position, None if isinstance(learned, str) else learned)
     return rank_range(scores, (figure.extra["target_id"],) * len(layers), bound)
 

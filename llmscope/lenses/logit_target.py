@@ -32,22 +32,22 @@ NAMED = 3
 class LogitTarget:
     """A target token, and the token whose logit is subtracted (None: no subtraction)."""
 
-    subject: LoadedModel
+    model: LoadedModel
     target: int
     versus: int | None
 
     @classmethod
-    def of(cls, subject: LoadedModel, target: int, versus: int | None) -> LogitTarget:
+    def of(cls, model: LoadedModel, target: int, versus: int | None) -> LogitTarget:
         """Create a target after checking its token ids.
 
         Raises:
             ValueError: a token is outside of the vocabulary.
         """
-        subject.anatomy.check_tokens((target,) if versus is None else (target, versus))
-        return cls(subject, target, versus)
+        model.anatomy.check_tokens((target,) if versus is None else (target, versus))
+        return cls(model, target, versus)
 
     def __str__(self) -> str:
-        label = self.subject.label
+        label = self.model.label
         less = "" if self.versus is None else f" − ‹{label(self.versus)}›"
         return f"‹{label(self.target)}›{less}"
 
@@ -72,7 +72,7 @@ class LogitTarget:
     @property
     def extra(self) -> dict[str, Any]:
         """The entries of the figure's `extra`."""
-        label, versus = self.subject.label, self.versus
+        label, versus = self.model.label, self.versus
         return {
             "target_id": self.target,
             "target": label(self.target),

@@ -60,7 +60,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         figure = unit_examples(
             *("neurons", unit.neuron(focus.layer, neuron)),
             None if folder is None else Path(folder).expanduser(),
-            model=recording.subject.spec,
+            model=recording.model.spec,
             limit=focus.top_k,
         )
         more = {"mode": focus.mode, "layer": focus.layer, "neuron": neuron}
@@ -73,7 +73,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     raised = sign * (effect - effect.mean())
     order = np.argsort(-raised, kind="stable")
     up, down = order[: focus.top_k], order[::-1][: focus.top_k]
-    label = recording.subject.label
+    label = recording.model.label
     promoted, suppressed = ([label(int(token)) for token in tokens] for tokens in (up, down))
     extra = {
         "mode": focus.mode,

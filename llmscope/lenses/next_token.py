@@ -74,7 +74,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     if best is None:
         yield Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
         return
-    label = recording.subject.label
+    label = recording.model.label
     versus: dict[str, Any] = {}
     if focus.versus is not None:
         assert best.versus_logit is not None

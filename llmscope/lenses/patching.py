@@ -189,7 +189,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     from llmscope.record.derive.tensors import logits_after
     from llmscope.record.norms import bound
 
-    subject, position, ids = recording.subject, focus.position, focus.versus_prompt
+    model, position, ids = recording.model, focus.position, focus.versus_prompt
     if not ids:
         raise _Unpaired(
             f"there is no prompt B to patch from: give one by {option('versus-prompt')}, or "
@@ -200,8 +200,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
             f"this prompt has {len(recording)} tokens and prompt B {len(ids)}: "
             "they must have as many, so that each has its place in the other"
         )
-    subject.anatomy.check_tokens(ids)
-    labels = tuple(subject.label(token) for token in ids)
+    model.anatomy.check_tokens(ids)
+    labels = tuple(model.label(token) for token in ids)
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
     logits = [logits_after(side, position) for side in (recording, other)]
     score = MetricTarget.of(focus) or _answers(recording, focus, logits)
@@ -209,7 +209,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     largest = max(float(logit.abs().max()) for logit in logits)
     if isinstance(score, MetricTarget):  # in units of its own
         largest = max(abs(our_value), abs(others))
-    if not abs(others - our_value) > bound(subject.dtype, SAME, 1.0) * largest:
+    if not abs(others - our_value) > bound(model.dtype, SAME, 1.0) * largest:
         raise _Unpaired(
             f"the {score.phrase} is {our_value:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"
@@ -217,7 +217,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     # Before the first differing token A and B are equal, unless A is edited or that token is read.
     both = enumerate(zip(recording.prompt.ids, ids, strict=True))
     first = next((place for place, (a, b) in both if a != b), 0)
-    if recording.changes or subject.looks_ahead:
+    if recording.changes or model.looks_ahead:
         first = 0
     rows = span_rows(focus, len(recording))
     return PatchedPair(recording, other, position, score, first, rows, our_value, others)
@@ -229,17 +229,17 @@ def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> Lo
     Raises:
         _Unpaired: they are the same.
     """
-    subject, tokens = recording.subject, (focus.target, focus.versus)
+    model, tokens = recording.model, (focus.target, focus.versus)
     target, versus = (
         int(side_logits.argmax()) if token is None else token
         for token, side_logits in zip(tokens, logits, strict=True)
     )
     if target == versus:
         raise _Unpaired(
-            f"target and versus are both ‹{subject.label(target)}›: name two answers "
+            f"target and versus are both ‹{model.label(target)}›: name two answers "
             "that the prompts differ in"
         )
-    return LogitTarget.of(subject, target, versus)
+    return LogitTarget.of(model, target, versus)
 
 
 def _verdict(pair: PatchedPair, mode: str, layer: int, run: Passes) -> Verdict:
@@ -249,7 +249,7 @@ def _verdict(pair: PatchedPair, mode: str, layer: int, run: Passes) -> Verdict:
 
     if mode == "stream":
         return VERIFIED
-    if site_of(pair.recording.subject.anatomy, SITES[mode], layer) is None:
+    if site_of(pair.recording.model.anatomy, SITES[mode], layer) is None:
         return Verdict("refused", f"this layer has no {NAMES[mode]}")
     verdict = run.verdicts(STANDS_ON[mode], layer)
     if mode != "heads" or verdict.status == "refused":
@@ -260,7 +260,7 @@ def _verdict(pair: PatchedPair, mode: str, layer: int, run: Passes) -> Verdict:
 def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
     down = layer_axis(recording, embedding=mode == "stream")
     if mode == "heads":
-        return down, Axis("head", tuple(map(str, range(recording.subject.anatomy.heads))))
+        return down, Axis("head", tuple(map(str, range(recording.model.anatomy.heads))))
     return down, Axis("position", recording.prompt.labels)
 
 
@@ -289,7 +289,7 @@ def _plan(
             continue
         columns: Sequence[int] = sorted(sweep_heads(focus, len(axes[1])))
         if mode != "heads":
-            reach = len(recording) if recording.subject.looks_ahead else pair.position + 1
+            reach = len(recording) if recording.model.looks_ahead else pair.position + 1
             within = [place for place in pair.rows if place < reach]
             columns = [place for place in within if place >= pair.first]
             if mode == "stream" and row == 0 and not recording.changes:
@@ -338,7 +338,7 @@ def _extra(
     pair: PatchedPair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
 ) -> dict[str, Any]:
     mode, prompt, ids = focus.mode, pair.recording.prompt, pair.other.prompt.ids
-    labels = tuple(pair.recording.subject.label(token) for token in ids)
+    labels = tuple(pair.recording.model.label(token) for token in ids)
     differing = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
     more = len(pair.differ) - NAMED
     lines = [

@@ -92,7 +92,7 @@ class Paths:
         assert into.layer is not None
         carried: dict[tuple[int, int], float] = {}
         reasons: dict[int, Verdict] = {}
-        heads = recording.subject.anatomy.heads
+        heads = recording.model.anatomy.heads
         chosen = {*sweep_heads(focus, heads), *(() if HEADS.of(focus) else (heads,))}
         for layer in sorted(layers):
             if layer > into.layer:
@@ -114,7 +114,7 @@ class Paths:
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """Layers and senders."""
-        heads = range(self.pair.recording.subject.anatomy.heads)
+        heads = range(self.pair.recording.model.anatomy.heads)
         names = (*(f"h{head}" for head in heads), MLP)
         return layer_axis(self.pair.recording), Axis("part", names)
 
@@ -163,7 +163,7 @@ class Paths:
         from llmscope.record.interventions.compile import head_columns, written
 
         recording, other = self.pair.recording, self.pair.other
-        parts, heads = recording.subject.anatomy.layers[layer], recording.subject.anatomy.heads
+        parts, heads = recording.model.anatomy.layers[layer], recording.model.anatomy.heads
         everywhere = range(len(recording))
         sites: tuple[Site, ...] = ("attention_module", "attention_write")
         alter: dict[str, Callable[[Tensor], Tensor]] = {
@@ -196,11 +196,11 @@ def _senders(
     from llmscope.record.derive.row_checks import rows_verdict
 
     recording = pair.recording
-    heads = recording.subject.anatomy.heads
+    heads = recording.model.anatomy.heads
     reached: dict[int, float] = {}
     reasons: list[Verdict] = [VERIFIED]
     for part, columns in (("head", range(heads)), ("mlp", range(heads, heads + 1))):
-        if part == "mlp" and recording.subject.anatomy.layers[layer].mlp_write is None:
+        if part == "mlp" and recording.model.anatomy.layers[layer].mlp_write is None:
             continue
         verdict = run.verdicts("heads" if part == "head" else "writes", layer)
         if part == "head" and verdict.status != "refused":

@@ -73,7 +73,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "llmscope fit direction makes"
         )
         return Figure.lacking("probe", TITLES[focus.mode], "direction", reason)
-    directions = directions_for(direction, recording.subject)
+    directions = directions_for(direction, recording.model)
     if isinstance(directions, str):
         return Figure.refused("probe", TITLES[focus.mode], directions)
     extra = {
@@ -96,7 +96,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         axes=(Axis("position", recording.prompt.labels),),
         values=scores,
         unit=UNIT,
-        verdict=directions.verdict(layer, recording.subject),
+        verdict=directions.verdict(layer, recording.model),
         extra={
             **extra,
             "layer": layer,
@@ -124,7 +124,7 @@ def _map(
         axes=(layer_axis(recording), Axis("position", recording.prompt.labels)),
         values=values,
         unit="probability" if at else UNIT,
-        verdict=directions.verdict(directions.best, recording.subject),
+        verdict=directions.verdict(directions.best, recording.model),
         extra={
             **extra,
             "doubtful": tuple(layer for layer in directions.probes if directions.doubt(layer)),

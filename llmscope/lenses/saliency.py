@@ -54,12 +54,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     )
     from llmscope.record.derive.tensors import logits_after
 
-    target, label = focus.target, recording.subject.label
+    target, label = focus.target, recording.model.label
     metric = MetricTarget.of(focus)
     if metric is None:
         if target is None:
             target = int(logits_after(recording, focus.position).argmax())
-        recording.subject.anatomy.check_tokens((target,))
+        recording.model.anatomy.check_tokens((target,))
         score, scored, unit = log_probability(target), f"log p of ‹{label(target)}›", "nats"
         about: dict[str, Any] = {"target_id": target, "target": label(target)}
     else:

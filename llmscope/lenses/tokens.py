@@ -84,7 +84,7 @@ def _target(recording: Recording, focus: Focus) -> Fetching[_TargetLogits]:
     if token is None:
         (best,) = yield from on_cpu(logits_after(recording, len(recording) - 1).argmax())
         token = int(best)
-    target = LogitTarget.of(recording.subject, token, focus.versus)
+    target = LogitTarget.of(recording.model, token, focus.versus)
     tokens = (token,) if focus.versus is None else (token, focus.versus)
     rows = yield from fetch_token_logits(recording, tokens)
     return _TargetLogits(target, rows[0], None if focus.versus is None else rows[1])

@@ -103,36 +103,36 @@ class ModelInfo:
         return " ".join(named)
 
 
-def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:
+def model_info(model: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:
     """Return the `ModelInfo` of a model.
 
     Args:
-        subject: the model with the active adapter.
+        model: the model with the active adapter.
         base: the base model, which has all adapters.
         chat_words: see `ModelInfo`.
     """
-    anatomy, adapted = subject.anatomy, base.adapted
+    anatomy, adapted = model.anatomy, base.adapted
     return ModelInfo(
-        spec=subject.spec,
-        name=subject.name,
-        architecture=type(subject.model).__name__,
+        spec=model.spec,
+        name=model.name,
+        architecture=type(model.module).__name__,
         layers=len(anatomy.layers),
         heads=anatomy.heads,
         width=anatomy.width,
         neurons=anatomy.neurons,
         vocabulary=anatomy.vocabulary,
         context=anatomy.context,
-        parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
-        dtype=str(subject.dtype).removeprefix("torch."),
-        device=str(subject.device),
-        revision=subject.revision,
-        notices=tuple(one_line(notice, NOTE) for notice in subject.notices),
+        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        revision=model.revision,
+        notices=tuple(one_line(notice, NOTE) for notice in model.notices),
         chat_words=chat_words,
         experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
-        adapter=subject.adapter,
-        reward=None if subject.reward is None else subject.reward.name,
+        adapter=model.adapter,
+        reward=None if model.reward is None else model.reward.name,
         adapters=tuple(adapted),
         taught=tuple(name for name, adapter in adapted.loaded.items() if adapter.lesson),
         family=adapted.family,
-        rules=rules(subject.model),
+        rules=rules(model.module),
     )

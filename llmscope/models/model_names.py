@@ -22,16 +22,16 @@ def alike(first: str, other: str) -> bool:
     return short(first) == short(other)
 
 
-def names_of(subject: LoadedModel) -> tuple[str, ...]:
+def names_of(model: LoadedModel) -> tuple[str, ...]:
     """Return the names that a model goes by: its spec, its name, and the one in its config.
 
     The spec is without its revision. A model of a program's own has the name in its config alone,
     if there is one.
     """
-    config_name = str(getattr(subject.model.config, "_name_or_path", "") or "")
+    config_name = str(getattr(model.module.config, "_name_or_path", "") or "")
     names: tuple[str, ...] = (config_name,)
-    if subject.spec != IN_MEMORY:
-        names = _without_revision(subject.spec), subject.name, config_name
+    if model.spec != IN_MEMORY:
+        names = _without_revision(model.spec), model.name, config_name
     return tuple(dict.fromkeys(filter(None, names)))
 
 

@@ -85,19 +85,19 @@ class Origin:
 
 
 def origin(
-    subject: LoadedModel, info: ModelInfo, verdicts: Mapping[str, Verdict] | None = None
+    model: LoadedModel, info: ModelInfo, verdicts: Mapping[str, Verdict] | None = None
 ) -> Origin:
     """Return the origin of recordings that are made of a model now. Reads no file."""
     import torch
 
-    reward = subject.reward
-    attention = getattr(subject.model.config, "_attn_implementation", None)
+    reward = model.reward
+    attention = getattr(model.module.config, "_attn_implementation", None)
     return Origin(
         info,
         # Recording uses llmscope's own attention function, which wraps the one in its name.
         None if attention is None else str(attention).removeprefix(_OURS),
         torch.get_num_threads(),
-        subject.folders,
+        model.folders,
         None if reward is None else (reward.spec, reward.folders),
         verdicts or {},
     )

@@ -52,7 +52,7 @@ class Variants(Mapping[str, "LoadedModel"]):
         """Return the names of the built-in variants, loaded or not; the spec is `builtin:NAME`."""
         return tuple(self._later)
 
-    def add(self, name: str, subject: LoadedModel) -> None:
+    def add(self, name: str, model: LoadedModel) -> None:
         """Append a model."""
-        self._loaded[name] = subject
+        self._loaded[name] = model
         self._names[name] = None

@@ -107,7 +107,7 @@ def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True
         name, number = f"{NAME}-{number}", number + 1
     with scratch(cache_folder()) as folder:
         write(scope, what, folder / name)
-        subject = with_adapter(scope.base, folder / name, name)
-    subject.lesson = ContextAdapter(scope.base, what.ids[what.kept : what.before], figure)
-    scope.add(subject)
+        model = with_adapter(scope.base, folder / name, name)
+    model.lesson = ContextAdapter(scope.base, what.ids[what.kept : what.before], figure)
+    scope.add(model)
     return name

@@ -87,7 +87,7 @@ def focuses(
         first = replace(first, mode=mode)
     focuses_so_far = [first]
     mode = first.mode or next(iter(chosen.modes), "")
-    anatomy = scope.subject.anatomy
+    anatomy = scope.loaded_model.anatomy
     counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
     placed = {column.name for column in chosen.columns if not column.modes or mode in column.modes}
     for option in EVERY:
@@ -140,5 +140,5 @@ def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
     Raises:
         ValueError: a layer, head or position is out of range.
     """
-    anatomy, length = scope.subject.anatomy, len(recording)
+    anatomy, length = scope.loaded_model.anatomy, len(recording)
     return focus.resolve(layers=len(anatomy.layers), heads=anatomy.heads, positions=length)

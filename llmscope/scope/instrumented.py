@@ -66,9 +66,9 @@ def shortest_probe(recorder: Recorder) -> int:
 
 def _runs(recorder: Recorder, tokens: int) -> bool:
     """Return whether the model runs a probe of at least that length."""
-    recorder.subject.probe_tokens = tokens
+    recorder.model.probe_tokens = tokens
     try:
-        recorder.run([probe(recorder.subject).ids], last=1)
+        recorder.run([probe(recorder.model).ids], last=1)
     except Cancelled:
         raise
     except Exception as error:  # anything that the user's code raises
@@ -87,7 +87,7 @@ def gives_same_logits(recording: Recording) -> bool:
     if base.logits is None:
         return True
     apart = discrepancy(own_logits(base)[-1:], base.logits[None])
-    return apart <= bound(base.subject.dtype, BOUND)
+    return apart <= bound(base.model.dtype, BOUND)
 
 
 class InstrumentedModel:
@@ -97,34 +97,34 @@ class InstrumentedModel:
     recorded, since the recorder learns from the probe what it does not need to keep.
 
     Args:
-        subject: the model.
+        model: the model.
         rows: compare a value of each row and column of the weights, since the user may change them.
 
     Attributes:
         ran_as_other: how many tokens of prompts it ran so far as the second model of a comparison.
     """
 
-    def __init__(self, subject: LoadedModel, *, rows: bool = False) -> None:
-        self.subject = subject
+    def __init__(self, model: LoadedModel, *, rows: bool = False) -> None:
+        self.model = model
         self._by_row = rows
-        self._serial = check(subject, rows=rows)
+        self._serial = check(model, rows=rows)
         self._untold = ""
         self.ran_as_other = 0
 
     @cached_property
     def _examine(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
-        serial, state = check(self.subject, rows=self._by_row), state_of(self.subject.model)
+        serial, state = check(self.model, rows=self._by_row), state_of(self.model.module)
         if serial != self._serial:
-            follow(self.subject, anatomy=state.structure > self._serial)
+            follow(self.model, anatomy=state.structure > self._serial)
         self._serial = serial
-        recorder = Recorder(self.subject)
-        self.subject.probe_tokens = shortest_probe(recorder) if recorder.outside else 0
+        recorder = Recorder(self.model)
+        self.model.probe_tokens = shortest_probe(recorder) if recorder.outside else 0
         try:
             check_steady(recorder)
             with checked_draws(recorder):
                 verdicts = verify(recorder)
                 # Where a pass may go on from a cache, earlier tokens do not depend on later ones.
-                self.subject.looks_ahead = not recorder.reuses and looks_ahead(recorder)
+                self.model.looks_ahead = not recorder.reuses and looks_ahead(recorder)
                 if not recorder.reuses:
                     learn_rows(recorder)
         except ScopeError:
@@ -136,8 +136,8 @@ class InstrumentedModel:
                 f"the model fails on a short prompt: {named(error)}",
                 "another copy of the model, with its own config.json",
             ) from error
-        adopt(self.subject, first=True)
-        self.subject.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
+        adopt(self.model, first=True)
+        self.model.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
         return recorder, verdicts, DrawnNumbers(recorder)
 
     def compare(self, *, rows: bool = True, whole: bool = False) -> None:
@@ -152,9 +152,9 @@ class InstrumentedModel:
         """
         rows = rows and self._by_row
         examined = "_examine" in vars(self)
-        serial = check(self.subject, rows=rows, whole=whole) if whole or examined else 0
+        serial = check(self.model, rows=rows, whole=whole) if whole or examined else 0
         if "_examine" in vars(self) and serial != self._serial:
-            self._untold = state_of(self.subject.model).change
+            self._untold = state_of(self.model.module).change
             self.forget()  # free recordings now, not when the recorder is garbage-collected
             for name in MEASURED:
                 vars(self).pop(name, None)
@@ -166,11 +166,11 @@ class InstrumentedModel:
 
     def stale(self, recording: Recording) -> bool:
         """Return whether the latest comparison found a change after a recording was made."""
-        return state_of(self.subject.model).serial != recording.state
+        return state_of(self.model.module).serial != recording.state
 
     def adopt(self) -> None:
         """Accept what our own passes changed in the model as its state; see `ModelState.adopt`."""
-        adopt(self.subject)
+        adopt(self.model)
 
     @property
     def recorder(self) -> Recorder:
@@ -206,7 +206,7 @@ class InstrumentedModel:
             return recording
 
         return OtherModel(
-            self.subject,
+            self.model,
             self.verdicts,
             lambda prompt: counted(self.recorder.record(prompt, cancelled=cancelled)),
             lambda a: self.given_inputs.record(a, cancelled),
@@ -248,7 +248,7 @@ class InstrumentedModel:
         return Passes(
             *(self.recorder, self.edited),
             verdicts=self.verdicts,
-            origin=None if origin is None else origin.as_other(origin.subject, cancelled),
+            origin=None if origin is None else origin.as_other(origin.model, cancelled),
             versus=versus,
             changes=changes,
             cancelled=cancelled,
@@ -274,7 +274,7 @@ class InstrumentedModel:
         """Drop all that was recorded and measured, and the hooks, which are on no module now."""
         for name in MEASURED:
             vars(self).pop(name, None)
-        self.subject.taps = self.subject.cache_of = None
+        self.model.taps = self.model.cache_of = None
 
 
 @contextmanager
@@ -284,16 +284,16 @@ def _reading(recording: Recording) -> Iterator[None]:
     Raises:
         ScopeError: the model has changed since the recording was made.
     """
-    subject = recording.subject
-    settings = default_settings(subject.threads)
-    base = (subject.origin or subject).model
-    with one_thread(base), at_rest(subject.model), settings:
-        if check(subject) != recording.state:
+    model = recording.model
+    settings = default_settings(model.threads)
+    base = (model.origin or model).module
+    with one_thread(base), at_rest(model.module), settings:
+        if check(model) != recording.state:
             raise ScopeError(STALE)
         try:
             yield
         finally:
-            adopt(subject)
+            adopt(model)
 
 
 def trust(
@@ -305,7 +305,7 @@ def trust(
     """
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
-    state = state_of(recording.subject.model)
+    state = state_of(recording.model.module)
     if state.outside and not state.sees_all and not gives_same_logits(recording):
         return Verdict("refused", STALE)
     if chosen.edited == "again" and any(
@@ -339,9 +339,7 @@ def _at_the_rows(
     if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
         rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
     checks: list[Fetching[Any]] = [check_finite(recording)]
-    readout = "readout" in chosen.needs and (
-        recording.subject.readout_holds or not chosen.own_logits
-    )
+    readout = "readout" in chosen.needs and (recording.model.readout_holds or not chosen.own_logits)
     if readout:
         checks.append(check_readout(recording))
     if "writes" in chosen.needs:
@@ -360,7 +358,7 @@ def _at_the_rows(
         own_logits_stand = chosen.own_logits and here.reason != OTHER_LOGITS
         if own_logits_stand and here.status == "refused":  # it fails at this prompt length
             forget_row_stats(recording)
-            recording.subject.readout_holds = False
+            recording.model.readout_holds = False
         else:
             verdict = verdict.worst(here)
     if "writes" in chosen.needs:

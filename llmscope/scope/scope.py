@@ -114,9 +114,9 @@ def load(
     rows = row_memory(memory, spill)
     unverified = arguments.flag("unverified", unverified)
     with set_aside(), default_settings():
-        subject = load_model(**checked)
-    subject.row_memory = rows
-    return Scope(subject, unverified=unverified)
+        model = load_model(**checked)
+    model.row_memory = rows
+    return Scope(model, unverified=unverified)
 
 
 def wrap(model: Any, tokenizer: Any = None, *, unverified: bool = False) -> Scope:
@@ -158,18 +158,18 @@ class Scope:
     """
 
     def __init__(
-        self, subject: LoadedModel, *, unverified: bool = False, puts_back: bool = False
+        self, model: LoadedModel, *, unverified: bool = False, puts_back: bool = False
     ) -> None:
-        self._base = subject
+        self._base = model
         self._unverified = unverified
         self._puts_back = puts_back
         self._detached = False
-        self._benches: dict[str | None, InstrumentedModel] = {}
+        self._instrumented_models: dict[str | None, InstrumentedModel] = {}
         self._watching = True
         self._other: Scope | None = None
         self._states: HiddenStates | None = None
         self._comparison: object = None
-        self.use(next(iter(subject.adapted.loaded), None))
+        self.use(next(iter(model.adapted.loaded), None))
         self.latest: Recording | None = None
         self.direction = ""
 
@@ -186,12 +186,12 @@ class Scope:
         self.detach()
 
     def __repr__(self) -> str:
-        subject = self._base
-        anatomy = subject.anatomy
+        model = self._base
+        anatomy = model.anatomy
         sizes = f"{len(anatomy.layers)} layers, {anatomy.heads} heads, width {anatomy.width}"
         gone = ", detached" if self._detached else ""
-        dtype = str(subject.dtype).removeprefix("torch.")
-        return f"<Scope {one_line(subject.name)}: {sizes}, {dtype} on {subject.device}{gone}>"
+        dtype = str(model.dtype).removeprefix("torch.")
+        return f"<Scope {one_line(model.name)}: {sizes}, {dtype} on {model.device}{gone}>"
 
     def detach(self) -> None:
         """Free what was recorded and measured, and leave nothing of the scope on the model.
@@ -199,10 +199,10 @@ class Scope:
         Recordings and figures that other code references stay valid. The scope cannot be used
         again.
         """
-        with one_thread(self._base.model):
+        with one_thread(self._base.module):
             self.forget()
-            for bench in self._benches.values():
-                bench.detach()
+            for instrumented in self._instrumented_models.values():
+                instrumented.detach()
             self._other, self._detached = None, True
 
     @contextmanager
@@ -214,7 +214,7 @@ class Scope:
         """
         if self._detached:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
-        with one_thread(self._base.model):
+        with one_thread(self._base.module):
             if not self._puts_back and not self._watching:  # within `unchanged`, which has done it
                 yield
             elif not self._puts_back:
@@ -230,26 +230,26 @@ class Scope:
         Raises:
             ValueError: no adapter has that name.
         """
-        with self._at_rest(self._base.model):
-            self._bench = self._bench_of(adapter)
+        with self._at_rest(self._base.module):
+            self._instrumented = self._instrumented_of(adapter)
 
-    def _bench_of(self, adapter: str | None) -> InstrumentedModel:
+    def _instrumented_of(self, adapter: str | None) -> InstrumentedModel:
         if adapter is not None:
             adapter = arguments.text("adapter", adapter)
-        if adapter not in self._benches:
+        if adapter not in self._instrumented_models:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
                 there = arguments.quoted(", ".join(adapted) or "none")
                 raise WrongValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
-            self._benches[adapter] = InstrumentedModel(
+            self._instrumented_models[adapter] = InstrumentedModel(
                 self._base if adapter is None else adapted[adapter], rows=self._puts_back
             )
-        return self._benches[adapter]
+        return self._instrumented_models[adapter]
 
-    def add(self, subject: LoadedModel) -> None:
+    def add(self, model: LoadedModel) -> None:
         """Add an adapter on the base model, which `use` can switch on."""
-        assert subject.adapter is not None
-        self._base.adapted.add(subject.adapter, subject)
+        assert model.adapter is not None
+        self._base.adapted.add(model.adapter, model)
 
     @property
     def other(self) -> Scope | None:
@@ -329,7 +329,7 @@ class Scope:
     @property
     def adapter(self) -> str | None:
         """The name of the adapter in use; None: the base model."""
-        return self.subject.adapter
+        return self.loaded_model.adapter
 
     @property
     def translator(self) -> Any:
@@ -365,16 +365,16 @@ class Scope:
         self._base.features = () if value is None else arguments.dictionaries("features", value)
 
     @property
-    def subject(self) -> LoadedModel:
+    def loaded_model(self) -> LoadedModel:
         """The loaded model in use: the base, or with an adapter on."""
-        return self._bench.subject
+        return self._instrumented.model
 
     @property
     def recorder(self) -> Recorder:
         """The recorder of the model in use."""
         with self._at_rest():
             self._compare()
-            return self._bench.recorder
+            return self._instrumented.recorder
 
     @property
     def verdicts(self) -> Verdicts:
@@ -385,37 +385,37 @@ class Scope:
         """
         with self._at_rest():
             self._compare()
-            return self._bench.verdicts
+            return self._instrumented.verdicts
 
     def prepare_reuse(self) -> None:
         """Measure now what the first prompt that reuses an earlier pass would measure first."""
         with self._at_rest():
             self._compare()
-            self._bench.recorder.prepare_reuse()
+            self._instrumented.recorder.prepare_reuse()
         if self._other is not None:
             self._other.prepare_reuse()
 
     @property
     def model(self) -> Any:
         """The transformers model in use."""
-        return self.subject.model
+        return self.loaded_model.module
 
     @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer; None if the checkpoint has no tokenizer."""
-        return None if self.subject.tokens is None else self.subject.tokens.tokenizer
+        return None if self.loaded_model.tokens is None else self.loaded_model.tokens.tokenizer
 
     @cached_property
     def chat(self) -> Chat:
         """The tokenizer's chat template. Record its text with `special_tokens=False`."""
-        tokens = self.subject.tokens
+        tokens = self.loaded_model.tokens
         return Chat(None) if tokens is None else tokens.chat
 
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoded:
         """Tokenize a text; return the tokens with their character spans."""
         text = arguments.text("text", text)
         special_tokens = arguments.flag("special_tokens", special_tokens)
-        return encoded(self.subject, text, special_tokens=special_tokens)
+        return encoded(self.loaded_model, text, special_tokens=special_tokens)
 
     @overload
     def record(  # type: ignore[overload-overlap]  # a str is no list of prompts
@@ -508,9 +508,12 @@ class Scope:
         batch = is_batch(prompt)
         if batch and len(arguments.token_ids("written", written)):
             raise WrongValueError("written follows one prompt, not a list of them")
-        with self._at_rest(), enough_memory(self.subject.device, partial(self.forget, free=False)):
+        with (
+            self._at_rest(),
+            enough_memory(self.loaded_model.device, partial(self.forget, free=False)),
+        ):
             self._compare(whole=fresh)
-            change = self._bench.take_change()
+            change = self._instrumented.take_change()
             if change:
                 _ = self.recorder  # probe the model anew: its vocabulary may have changed
             if batch:
@@ -532,22 +535,22 @@ class Scope:
             bases = [
                 recording.base or recording for recording in others if not self.stale(recording)
             ]
-            bench = self._bench
-            if batch and not wanted and not fresh and not bench.why_alone:
-                recordings = record_together(bench.recorder, prompts, cancelled)
+            instrumented = self._instrumented
+            if batch and not wanted and not fresh and not instrumented.why_alone:
+                recordings = record_together(instrumented.recorder, prompts, cancelled)
             else:
                 recordings = []
                 for tokens in prompts:
-                    recording = bench.recorder.record(
+                    recording = instrumented.recorder.record(
                         tokens, fresh=fresh, cancelled=cancelled, aside=bases, part=progress
                     )
                     if wanted:
-                        recording = bench.edited.record(
+                        recording = instrumented.edited.record(
                             recording, wanted, other=other, fresh=fresh, cancelled=cancelled
                         )
                     recordings.append(recording)
             if self._watching:
-                bench.adopt()
+                instrumented.adopt()
         self.latest = recordings[-1]
         return recordings if batch else recordings[0]
 
@@ -571,15 +574,15 @@ class Scope:
         """
         other = nullcontext() if self._other is None else self._other.unchanged(rows=rows)
         with self._at_rest(), other:
-            for bench in self._benches.values():
-                bench.compare(rows=rows)
+            for instrumented in self._instrumented_models.values():
+                instrumented.compare(rows=rows)
             before, self._watching = self._watching, False
             try:
                 yield
             finally:
                 self._watching = before
-                for bench in self._benches.values():
-                    bench.adopt()
+                for instrumented in self._instrumented_models.values():
+                    instrumented.adopt()
 
     def stale(self, recording: Recording) -> bool:
         """Return whether the model has changed since a recording was made.
@@ -587,30 +590,30 @@ class Scope:
         Raises:
             ScopeError: the recording is of another scope.
         """
-        bench = self._bench_of_recording(recording)
+        instrumented = self._instrumented_of_recording(recording)
         if self._watching:
             with self._at_rest():
-                bench.compare()
-        return bench.stale(recording)
+                instrumented.compare()
+        return instrumented.stale(recording)
 
     def _compare(self, *, whole: bool = False) -> None:
         """Detect a change of the model in use."""
         if self._watching:
-            self._bench.compare(whole=whole)
+            self._instrumented.compare(whole=whole)
 
-    def _bench_of_recording(self, recording: Recording) -> InstrumentedModel:
+    def _instrumented_of_recording(self, recording: Recording) -> InstrumentedModel:
         """Return the instrumented model that made a recording.
 
         Raises:
             ScopeError: the recording is of another scope, with another model.
         """
-        bench = self._benches.get(recording.subject.adapter)
-        if bench is None or bench.subject is not recording.subject:
+        instrumented = self._instrumented_models.get(recording.model.adapter)
+        if instrumented is None or instrumented.model is not recording.model:
             raise WrongUseError(
-                f"this recording is of another scope: its model is {recording.subject.name}",
+                f"this recording is of another scope: its model is {recording.model.name}",
                 "use the scope that recorded it",
             )
-        return bench
+        return instrumented
 
     def prompt(
         self,
@@ -641,7 +644,7 @@ class Scope:
     ) -> Prompt:
         content = prompt_input(name, prompt, lambda *chat: self.chat.apply(*chat))
         return prompt_from(
-            self.subject,
+            self.loaded_model,
             content.content,
             special_tokens=special and not content.rendered,
             written=written,
@@ -654,7 +657,7 @@ class Scope:
             ScopeError: the text is not a single token of the model.
         """
         text = arguments.text("text", text)
-        return target_id(text, self.subject.tokens, self.subject.anatomy.vocabulary)
+        return target_id(text, self.loaded_model.tokens, self.loaded_model.anatomy.vocabulary)
 
     def words(self, text: str) -> WordList:
         """Return the first token of each word, for one of the two lists of `look(words=…)`.
@@ -666,18 +669,20 @@ class Scope:
             ScopeError: the list is empty, or a word has no token.
         """
         text = arguments.text("text", text)
-        return read_words(text, self.subject.tokens, self.subject.anatomy.vocabulary)
+        return read_words(text, self.loaded_model.tokens, self.loaded_model.anatomy.vocabulary)
 
     @property
     def ran_beside(self) -> int:
         """The number of tokens of prompts B that were run so far."""
-        return sum(bench.ran_beside for bench in self._benches.values())
+        return sum(instrumented.ran_beside for instrumented in self._instrumented_models.values())
 
     @property
     def ran_second(self) -> int:
         """The number of tokens that the second model has run so far; 0 without one."""
-        benches = () if self._other is None else self._other._benches.values()
-        return sum(bench.ran_as_other for bench in benches)
+        instrumented_models = (
+            () if self._other is None else self._other._instrumented_models.values()
+        )
+        return sum(instrumented.ran_as_other for instrumented in instrumented_models)
 
     def forget(self, *, free: bool = True) -> None:
         """Drop the latest recording, and free the memory that the device caches for reuse.
@@ -689,14 +694,16 @@ class Scope:
             free: free cached memory too, which collects garbage and may take a while.
         """
         free = arguments.flag("free", free)
-        with one_thread(self._base.model):
+        with one_thread(self._base.module):
             self.latest = None
-            for bench in self._benches.values():
-                bench.forget()
+            for instrumented in self._instrumented_models.values():
+                instrumented.forget()
         if self._other is not None:
-            self._other.forget(free=free and self._other.subject.device != self.subject.device)
+            self._other.forget(
+                free=free and self._other.loaded_model.device != self.loaded_model.device
+            )
         if free:
-            free_cache(self.subject.device)
+            free_cache(self.loaded_model.device)
 
     def show(
         self,
@@ -723,12 +730,12 @@ class Scope:
             versus_prompt = arguments.text("versus_prompt", versus_prompt)
         special_tokens = True
         edits: tuple[Edit, ...] = ()
-        bench, adapter = self._bench, self.adapter
+        instrumented, adapter = self._instrumented, self.adapter
         if recording is not None:
             if prompt:
                 raise WrongValueError("prompt is that of the recording: give one of them")
-            bench = self._bench_of_recording(_recording("recording", recording))
-            prompt, special_tokens = text_of(bench.subject, recording.prompt)
+            instrumented = self._instrumented_of_recording(_recording("recording", recording))
+            prompt, special_tokens = text_of(instrumented.model, recording.prompt)
             edits = recording.edits
             if any(edit.own is not None for edit in edits):
                 raise WrongValueError(
@@ -743,7 +750,7 @@ class Scope:
         with self._at_rest():
             self._compare()
         try:
-            self._bench = bench
+            self._instrumented = instrumented
             showing.screen().show(
                 self,
                 prompt=prompt,
@@ -780,7 +787,7 @@ class Scope:
                 those of tokens, or the recording is edited.
         """
         recording = self._chosen_recording(recording)
-        bench = self._bench_of_recording(recording)
+        instrumented = self._instrumented_of_recording(recording)
         position = arguments.checked_index(
             "position", arguments.integer("position", position), len(recording)
         )
@@ -797,13 +804,13 @@ class Scope:
             raise WrongValueError("names is empty: give names of tensors")
         with self._at_rest():
             self._compare()
-            run = bench.passes(lens("saliency"), recording)
+            run = instrumented.passes(lens("saliency"), recording)
             places = [split_name(name) for name in chosen]
             try:
                 by_place = gradients(recording, position, MetricTarget(metric).value, places, run)
             except NoGradient as finding:
                 raise ScopeError(str(finding)) from finding
-            bench.adopt()
+            instrumented.adopt()
         return dict(zip(chosen, by_place, strict=True))
 
     def save_activations(
@@ -859,8 +866,8 @@ class Scope:
             names,
             Path(arguments.name_or_path("folder", folder)),
             lambda batch: self.record([prompt.ids for prompt in batch]),
-            model=self.subject.name,
-            together=not self._bench.why_alone,
+            model=self.loaded_model.name,
+            together=not self._instrumented.why_alone,
             last=arguments.flag("last", last),
             shard_size=arguments.integer("shard_size", shard_size, lowest=1),
             progress=progress,
@@ -982,13 +989,13 @@ class Scope:
             raise WrongTypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
         if layer is not None:
             layer = arguments.checked_index(
-                "layer", arguments.integer("layer", layer), len(self.subject.anatomy.layers)
+                "layer", arguments.integer("layer", layer), len(self.loaded_model.anatomy.layers)
             )
         texts_given = default_texts(self._base.spec) if texts is None else texts
-        theirs = self._bench_of(other) if isinstance(other, str) else other._bench
+        theirs = self._instrumented_of(other) if isinstance(other, str) else other._instrumented
         with self.unchanged(), nullcontext() if isinstance(other, str) else other.unchanged():
             return activation_difference(
-                *(self._bench, theirs),
+                *(self._instrumented, theirs),
                 [arguments.text(f"texts[{at}]", text) for at, text in enumerate(texts_given)],
                 tokens=arguments.integer("tokens", tokens, lowest=1),
                 layer=layer,
@@ -1020,9 +1027,9 @@ class Scope:
         """
         with self._at_rest():
             self._compare()
-            changes = self._bench.edited.lasting(_edits(edits))
-            self._bench.adopt()
-        with attached(self.subject.anatomy, changes), uncompiled(self.model):
+            changes = self._instrumented.edited.lasting(_edits(edits))
+            self._instrumented.adopt()
+        with attached(self.loaded_model.anatomy, changes), uncompiled(self.model):
             yield self.model
 
     def _chosen_recording(self, recording: Recording | None) -> Recording:
@@ -1188,7 +1195,7 @@ class Scope:
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
             alone: fetch what they wait for at once, instead of yielding it.
         """
-        bench = self._bench_of_recording(recording)
+        instrumented = self._instrumented_of_recording(recording)
         chosen = lens(name)
         if alone:
             focus = self.resolve(chosen, recording, focus)
@@ -1199,23 +1206,23 @@ class Scope:
         steps = self._compute(chosen, recording, focus, cancelled)
         stream = without_fetches(steps) if alone else steps
         answer: Any = None
-        below = None if recording.subject.adapter is None else self._bench_of(None)
+        below = None if recording.model.adapter is None else self._instrumented_of(None)
         while True:
             with (
                 self._at_rest(),
                 self._other_at_rest(),
-                enough_memory(recording.subject.device),
+                enough_memory(recording.model.device),
             ):
                 # Before each figure: the user may change the model between two of them.
                 stale = self.stale(recording)
                 if below is not None and self._watching:
                     below.compare()
                 figure = None if stale else advance(stream, answer)
-                for bench_or_below in (
-                    (bench, below) if self._watching else ()
+                for instrumented_or_below in (
+                    (instrumented, below) if self._watching else ()
                 ):  # else `unchanged` adopts
-                    if bench_or_below is not None:
-                        bench_or_below.adopt()
+                    if instrumented_or_below is not None:
+                        instrumented_or_below.adopt()
             if stale:
                 yield Figure.refused(chosen.name, chosen.name, STALE)
                 return
@@ -1233,7 +1240,7 @@ class Scope:
             self._other._compare()
             yield
             if self._other._watching:
-                self._other._bench.adopt()
+                self._other._instrumented.adopt()
 
     def _compute(
         self,
@@ -1277,8 +1284,8 @@ class Scope:
         from llmscope.record.compare.contrast import paired
         from llmscope.record.compare.pair import Unpaired
 
-        bench = self._benches[recording.subject.adapter]
-        passes = bench.passes(chosen, recording, cancelled)
+        instrumented = self._instrumented_models[recording.model.adapter]
+        passes = instrumented.passes(chosen, recording, cancelled)
         try:
             pair = paired(recording, focus.versus_prompt, passes.other)
             return prompt_difference(
@@ -1302,7 +1309,7 @@ class Scope:
 
         other = self._other
         assert other is not None
-        second = other._bench.as_other(self._comparison, cancelled)
+        second = other._instrumented.as_other(self._comparison, cancelled)
         theirs = second.record(recording.prompt)
 
         def figures(side: Recording, focus_of_side: Focus) -> Iterator[Figure]:
@@ -1319,22 +1326,22 @@ class Scope:
         cancelled: Callable[[], bool] | None,
     ) -> Fetches[Figure]:
         """Yield figures with their verdict; the first of some lenses is made beside the check."""
-        bench, subject = self._benches[recording.subject.adapter], recording.subject
+        instrumented, model = self._instrumented_models[recording.model.adapter], recording.model
 
         def begin() -> Iterator[Fetch | Figure]:
-            origin = None if subject.adapter is None else self._bench_of(None)
+            origin = None if model.adapter is None else self._instrumented_of(None)
             versus: OtherModel | HiddenStates | None = self._states
             if self._other is not None:
-                versus = self._other._bench.as_other(self._comparison, cancelled)
-            run = bench.passes(
+                versus = self._other._instrumented.as_other(self._comparison, cancelled)
+            run = instrumented.passes(
                 chosen, recording, cancelled, origin, versus, unverified=self._unverified
             )
             result = chosen.compute(recording, focus, run)
             return iter([result]) if isinstance(result, Figure) else result
 
-        holds, result = subject.readout_holds, None
-        check = trust(chosen, recording, focus, bench.verdicts)
-        if subject.device.type == "cpu":
+        holds, result = model.readout_holds, None
+        check = trust(chosen, recording, focus, instrumented.verdicts)
+        if model.device.type == "cpu":
             verdict = yield from check
         elif chosen.fetches_in(focus.mode):
             verdict, result = yield from beside(check, begin)
@@ -1347,17 +1354,17 @@ class Scope:
                 yield Figure.refused(chosen.name, chosen.name, verdict.reason, verdict.discrepancy)
                 return
             verdict = replace(verdict, status="unverified")
-        verdict = verdict.worst(bench.drawn.verdict(recording))
+        verdict = verdict.worst(instrumented.drawn.verdict(recording))
         at = yield from check_finite(recording)
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        if result is None or subject.readout_holds != holds:  # it must not read the readout then
+        if result is None or model.readout_holds != holds:  # it must not read the readout then
             result = begin()
 
         def judged(figure: Figure) -> Figure:
             # Passes of the lens itself may have drawn random numbers since.
-            whole = verdict.worst(bench.drawn.uncompared(recording))
+            whole = verdict.worst(instrumented.drawn.uncompared(recording))
             extra = figure.extra
             if focus.mode and "mode" not in extra and figure.verdict.status != "refused":
                 extra = {**extra, "mode": focus.mode}  # what its table is called by
@@ -1370,7 +1377,7 @@ class Scope:
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""
-        anatomy = self.subject.anatomy
+        anatomy = self.loaded_model.anatomy
         focus = checked_focus(focus, anatomy.vocabulary)
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
         if mode and mode not in chosen.modes:
@@ -1388,16 +1395,16 @@ class Scope:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         with self._at_rest():
-            origin_of_a = origin(self.subject, self.info(), verdicts)
+            origin_of_a = origin(self.loaded_model, self.info(), verdicts)
         return (
             origin_of_a if self._other is None else replace(origin_of_a, other=self._other.origin())
         )
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
-        info = model_info(self.subject, self._base, self.chat.words)
+        info = model_info(self.loaded_model, self._base, self.chat.words)
         lens_name = self.translator if isinstance(self.translator, str) else None
-        known = known_lenses(self.subject)
+        known = known_lenses(self.loaded_model)
         lenses = known if lens_name is None or lens_name in known else (lens_name, *known)
         versus = None if self._other is None else self._other.info()
         return replace(

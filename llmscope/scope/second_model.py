@@ -47,13 +47,13 @@ def compare_with(
             hint = hint.replace(option(name), option(f"versus-{name}"))
         raise ScopeError(error.at(NAME).message, hint) from error
     scope.compare(other)
-    shared = share_weights(scope.base.model, other.base.model)
-    notices = [f"{NAME}: {notice}" for notice in other.subject.notices]
+    shared = share_weights(scope.base.module, other.base.module)
+    notices = [f"{NAME}: {notice}" for notice in other.loaded_model.notices]
     if shared.bytes >= WORTH_TELLING:
         shared_part = f"{shared.bytes / MEGABYTE:,.0f} of {shared.total / MEGABYTE:,.0f} MB"
         notices.append(
             f"{NAME} shares {shared_part} of its weights with A, which are in memory once"
         )
-    for subject in {scope.base, scope.subject}:
-        own_notices = [notice for notice in subject.notices if not notice.startswith(NAME)]
-        subject.notices = (*own_notices, *notices)
+    for model in {scope.base, scope.loaded_model}:
+        own_notices = [notice for notice in model.notices if not notice.startswith(NAME)]
+        model.notices = (*own_notices, *notices)

@@ -65,8 +65,8 @@ def _jobs(model: Any, tokenizer: Any, folder: Path) -> dict[str, Callable[[], No
     run = Run(folder, scope, PROMPTS, lenses=LENSES)
     texts = [one["prompt"] if isinstance(one, dict) else one for one in PROMPTS]
     rows = [torch.tensor([scope.encode(text).ids]) for text in texts]
-    sequence = torch.tensor([repeated(scope.subject).ids])
-    norm, head = scope.subject.anatomy.readout.norm, model.get_output_embeddings()
+    sequence = torch.tensor([repeated(scope.loaded_model).ids])
+    norm, head = scope.loaded_model.anatomy.readout.norm, model.get_output_embeddings()
     step = iter(range(1 << 30))
 
     def record() -> None:

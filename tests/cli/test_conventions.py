@@ -124,8 +124,8 @@ def test_verbose_tells_each_stage_once():
 @pytest.mark.parametrize(("alias", "usual"), sorted(ALIASES.items()))
 def test_a_dtype_has_other_names_everywhere(alias, usual, monkeypatch):
     wanted = getattr(torch, usual)
-    assert llmscope.load("builtin:sort", dtype=alias).subject.dtype == wanted
-    assert llmscope.load("builtin:sort", dtype=alias.upper()).subject.dtype == wanted
+    assert llmscope.load("builtin:sort", dtype=alias).loaded_model.dtype == wanted
+    assert llmscope.load("builtin:sort", dtype=alias.upper()).loaded_model.dtype == wanted
     found = record(*ASK[1:], "--dtype", alias)["provenance"]
     assert found["dtype"] == usual
     assert ("--dtype" in found["command"]) == (usual != "auto")
@@ -248,8 +248,8 @@ def test_options_are_listed_by_subject():
     titles = re.findall(r"^(\S.*):$", text, re.M)
     assert titles[0] == "Arguments"
     assert titles[-1] == "General options"
-    for subject in ("Lens", "Prompt", "Output", "Model", "Many prompts", "Edits and comparison"):
-        assert titles.count(f"{subject} options") == 1
+    for model in ("Lens", "Prompt", "Output", "Model", "Many prompts", "Edits and comparison"):
+        assert titles.count(f"{model} options") == 1
     parts = dict(zip(titles, re.split(r"^\S.*:$", text, flags=re.M)[1:], strict=True))
     assert "--dtype" in parts["Model options"]
     assert "--top-k" in parts["Lens options"]

@@ -29,7 +29,7 @@ class Sorting(Screen):
         self.engine.start()
         self.wait(Loaded)
         self.frames(Request(0, "A", (NEXT,)))  # measured by now
-        layer = self.scope.subject.anatomy.layers[0].module
+        layer = self.scope.loaded_model.anatomy.layers[0].module
         layer.register_forward_hook(
             lambda _, args, kwargs, out: self.rows.append(
                 (out[0] if isinstance(out, tuple) else out).shape[-2]
@@ -110,7 +110,7 @@ def test_a_change_is_a_less_b_and_with_edits_what_they_changed(screen):
 
 
 def test_a_b_that_is_too_long_is_refused_where_it_is_needed_alone(screen):
-    long = "AB" * screen.scope.subject.anatomy.context
+    long = "AB" * screen.scope.loaded_model.anatomy.context
     screen.engine.ask(ask(1, "CABACB", long))
     refused = screen.wait(Refused)
     assert refused.of_b
@@ -120,7 +120,7 @@ def test_a_b_that_is_too_long_is_refused_where_it_is_needed_alone(screen):
 
 
 def test_a_that_is_too_long_is_no_fault_of_b(screen):
-    long = "AB" * screen.scope.subject.anatomy.context
+    long = "AB" * screen.scope.loaded_model.anatomy.context
     screen.engine.ask(ask(1, long, "CABACB"))
     assert not screen.wait(Refused).of_b
 

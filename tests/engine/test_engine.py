@@ -266,7 +266,7 @@ def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(screen, 
 def test_what_only_a_letter_needs_is_measured_after_the_first_figures():
     scope = small_scope()
     rows = []
-    for layer in scope.subject.anatomy.layers[:1]:
+    for layer in scope.loaded_model.anatomy.layers[:1]:
         layer.module.register_forward_hook(
             lambda _, args, kwargs, out: rows.append(args[0].shape[-2]), with_kwargs=True
         )
@@ -503,7 +503,7 @@ def test_a_lens_is_read_before_it_is_used():
 def test_a_fetch_is_stopped_by_a_newer_request(monkeypatch):
     began = threading.Event()
 
-    def fetching(name, subject, progress):
+    def fetching(name, model, progress):
         began.set()
         while True:
             progress("downloading", 1, 2)

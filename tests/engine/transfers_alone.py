@@ -39,7 +39,7 @@ def scope_on(device, family):
 
 
 def ids_of(scope, count):
-    return [(7 * at + 3) % scope.subject.anatomy.vocabulary for at in range(count)]
+    return [(7 * at + 3) % scope.loaded_model.anatomy.vocabulary for at in range(count)]
 
 
 def letter(scope, seen, length=15):

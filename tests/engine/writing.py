@@ -28,12 +28,12 @@ WANTS = (
 
 def scope_of(family: str, tokenizer: Any, **changes: Any) -> Scope:
     """A small random model with a tokenizer."""
-    model = small_model(family, vocab_size=len(tokenizer), **changes)
-    first = next(model.parameters())
-    subject = LoadedModel(
-        *("test", "test", model, Tokens(tokenizer), find(model), first.device, first.dtype)
+    module = small_model(family, vocab_size=len(tokenizer), **changes)
+    first = next(module.parameters())
+    model = LoadedModel(
+        *("test", "test", module, Tokens(tokenizer), find(module), first.device, first.dtype)
     )
-    return Scope(subject)
+    return Scope(model)
 
 
 def generated(model: Any, ids: list[int], count: int, **settings: Any) -> list[int]:
@@ -116,8 +116,8 @@ class Writer:
 
     def back(self, ids: tuple[int, ...]) -> None:
         """To fewer tokens, or to another branch."""
-        assert self.scope.subject.tokens is not None
-        self.ids, self.said = ids, self.scope.subject.tokens.describe(ids).text
+        assert self.scope.loaded_model.tokens is not None
+        self.ids, self.said = ids, self.scope.loaded_model.tokens.describe(ids).text
 
 
 def same(one: Figure, other: Figure) -> bool:

@@ -98,7 +98,7 @@ def two_models(post: Callable[[Event], None]) -> EngineLike:
         scope, other = (
             llmscope.load("builtin:sort", device="cpu", dtype="float32") for _ in range(2)
         )
-        size = other.subject.anatomy.width // other.subject.anatomy.heads
+        size = other.loaded_model.anatomy.width // other.loaded_model.anatomy.heads
         with torch.no_grad():
             other.model.transformer.h[1].attn.c_proj.weight[size : 2 * size] *= 3
         scope.compare(other)

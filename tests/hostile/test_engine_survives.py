@@ -247,7 +247,7 @@ def test_a_model_that_does_not_open_leaves_the_one_that_is_open(scope, kind):
 @pytest.mark.parametrize("kind", SOME)
 def test_verdicts_that_fail_are_told(scope, kind):
     class Unlucky:
-        subject, base, features = scope.subject, scope.base, scope.features
+        model, base, features = scope.loaded_model, scope.base, scope.features
 
         def info(self):
             return scope.info()

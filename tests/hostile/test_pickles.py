@@ -100,6 +100,6 @@ def test_pickled_weights_are_loaded_where_that_is_allowed(saved, tmp_path):
     pickled(tmp_path / "model", "pytorch_model.bin")
     (tmp_path / "model" / "model.safetensors").unlink()
     refusal(tmp_path / "model", "only pickled")
-    subject = load_model(str(tmp_path / "model"), allow_pickle=True)
+    model = load_model(str(tmp_path / "model"), allow_pickle=True)
     own = small_model("llama").state_dict()
-    assert all(torch.equal(own[name], one) for name, one in subject.model.state_dict().items())
+    assert all(torch.equal(own[name], one) for name, one in model.module.state_dict().items())

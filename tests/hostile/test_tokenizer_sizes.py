@@ -63,11 +63,11 @@ def test_more_values_than_a_vocabulary_has(tmp_path, monkeypatch):
 
 def said_by(folder):
     """What is said of a tokenizer when it is loaded, or else when it writes a token's text."""
-    subject = load_model(folder)
-    if subject.tokens is None:
-        return subject.notices[0]
+    model = load_model(folder)
+    if model.tokens is None:
+        return model.notices[0]
     with pytest.raises(ScopeError) as caught:
-        subject.tokens.decode([0])
+        model.tokens.decode([0])
     return str(caught.value)
 
 

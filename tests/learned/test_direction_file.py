@@ -175,22 +175,20 @@ def test_files_of_another_kind_are_refused(found, tmp_path):
 
 
 def test_a_direction_of_another_model_is_refused_or_doubted(scope, found):
-    subject = scope.subject
-    assert directions_for(found, subject) is found
+    model = scope.loaded_model
+    assert directions_for(found, model) is found
     assert "for streams of width 12, and the model's have 48" in directions_for(
-        replace(found, width=12), subject
+        replace(found, width=12), model
     )
-    assert "is for 7 layers, and the model has 3" in directions_for(
-        replace(found, layers=7), subject
-    )
+    assert "is for 7 layers, and the model has 3" in directions_for(replace(found, layers=7), model)
     town = llmscope.load("builtin:town", device="cpu", dtype="float32")
     for about, reason in (
         ({"model_name": "org/other"}, "it was fitted for org/other"),
         ({"model_name": "my/town", "adapter": "pirate"}, "the model with the adapter pirate"),
         ({"model_name": "my/town"}, ""),
     ):
-        doubt = replace(found, about=about).doubt(0, town.subject)
+        doubt = replace(found, about=about).doubt(0, town.loaded_model)
         assert reason in doubt
         assert ("fitted for" in doubt) == bool(reason)
     town.use("town-pirate")
-    assert "without an adapter" in replace(found, about={}).verdict(0, town.subject).reason
+    assert "without an adapter" in replace(found, about={}).verdict(0, town.loaded_model).reason

@@ -312,7 +312,7 @@ def test_backwards_beyond_the_rows_are_refused(town):
 def test_streams_of_another_form_are_refused(family):
     """Soft prompts, layers that run twice, other shapes: no Jacobian of them is fitted."""
     scope = scope_of(family)
-    width = scope.subject.anatomy.width
+    width = scope.loaded_model.anatomy.width
     with pytest.raises(ScopeError, match=r"runs more than once|one stream for each token"):
         rows_of(scope, IDS, range(1, len(IDS) - 1), [1], torch.eye(width), 2)
 

@@ -144,7 +144,7 @@ def test_the_regression_finds_an_affine_map():
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2", "granite", "opt"])
 def test_differentiable_logits_are_the_readouts(family):
-    readout = scope_on(family).subject.anatomy.readout
+    readout = scope_on(family).loaded_model.anatomy.readout
     rows = torch.randn(5, 48, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         assert torch.allclose(differentiable_logits(readout, rows), readout(rows), atol=1e-6)

@@ -7,9 +7,9 @@ import pytest
 from llmscope.learned.lenses.catalog import known, names_of
 
 
-def subject(spec, name, own=""):
-    model = SimpleNamespace(config=SimpleNamespace(_name_or_path=own))
-    return SimpleNamespace(spec=spec, name=name, model=model, adapter=None)
+def model(spec, name, own=""):
+    module = SimpleNamespace(config=SimpleNamespace(_name_or_path=own))
+    return SimpleNamespace(spec=spec, name=name, module=module, adapter=None)
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,14 @@ def subject(spec, name, own=""):
     ],
 )
 def test_a_revision_is_no_part_of_the_name(spec, first):
-    assert names_of(subject(spec, "name", "own")) == tuple(
+    assert names_of(model(spec, "name", "own")) == tuple(
         dict.fromkeys(filter(None, (first, "name", "own")))
     )
 
 
 def test_a_published_lens_is_known_of_a_revision():
     plain, pinned = (
-        known(subject(spec, "gemma-2-2b"))
-        for spec in ("google/gemma-2-2b", "google/gemma-2-2b@main")
+        known(model(spec, "gemma-2-2b")) for spec in ("google/gemma-2-2b", "google/gemma-2-2b@main")
     )
     assert plain
     assert pinned == plain

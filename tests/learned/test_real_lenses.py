@@ -79,7 +79,7 @@ def last_stream(model, ids, layer, added):
 @pytest.mark.parametrize("layer", LAYERS)
 @torch.no_grad()
 def test_a_finite_difference_agrees(smollm2, exact, layer):
-    ids, width = list(smollm2.encode(TEXT).ids), smollm2.subject.anatomy.width
+    ids, width = list(smollm2.encode(TEXT).ids), smollm2.loaded_model.anatomy.width
     assert 24 <= len(ids) <= 40
     places = range(SKIP, len(ids) - 1)
     generator = torch.Generator().manual_seed(layer)
@@ -131,16 +131,16 @@ def test_the_mean_slope_is_what_a_lens_of_the_prompt_says(token):
 @pytest.mark.xdist_group("smollm2")
 def test_the_mean_slope_of_the_real_model(smollm2):
     """Its whole Jacobian takes long: one row of it is all that a token's direction needs."""
-    subject, ids = smollm2.subject, list(smollm2.encode(TEXT).ids)
+    model, ids = smollm2.loaded_model, list(smollm2.encode(TEXT).ids)
     token, streams = smollm2.encode(" Rome").ids[0], [layer + 1 for layer in LAYERS]
-    weights = vector_of(subject, Vector("token", f"id:{token}"), 0, None).float()
+    weights = vector_of(model, Vector("token", f"id:{token}"), 0, None).float()
     places = range(SKIP, len(ids))
     rows = jacobian_rows(smollm2.recorder, ids, places, streams, weights[None], 1)
     maps = {
         stream: AffineMap(torch.outer(weights / weights.square().sum(), row[0]))
         for stream, row in rows.items()
     }
-    lens = LearnedLens("jacobian", maps, subject.anatomy.width, len(subject.anatomy.layers))
+    lens = LearnedLens("jacobian", maps, model.anatomy.width, len(model.anatomy.layers))
     said, measured = slopes(smollm2, ids, places, lens, token)
     assert list(said) == pytest.approx([float(rows[stream].norm()) for stream in streams], rel=1e-5)
     assert measured.tolist() == pytest.approx(list(said), rel=1e-3)

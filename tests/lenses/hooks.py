@@ -124,18 +124,18 @@ def divergence(own, other):
     return float((p.exp() * (p - q)).sum())
 
 
-def scope_of(family, model=None):
+def scope_of(family, module=None):
     """The same weights under the microscope."""
     from llmscope.models.anatomy import find
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope.scope import Scope
 
-    model = model or small_model(family)
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    module = module or small_model(family)
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    return Scope(subject)
+    return Scope(model)
 
 
 def count_forwards(scope):
@@ -146,7 +146,7 @@ def count_forwards(scope):
         scope.look("ablation")  # whether layers can stand is measured once
     scope.latest = latest
     counts = [0] * LAYERS
-    for index, layer in enumerate(scope.subject.anatomy.layers):
+    for index, layer in enumerate(scope.loaded_model.anatomy.layers):
 
         def count(*_, index=index):
             counts[index] += 1

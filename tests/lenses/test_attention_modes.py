@@ -42,12 +42,12 @@ STACK = {
 FAMILIES = ("llama", "gpt2", "gpt_neox", "phi", "gemma2", "gpt_oss", "bloom", "openai-gpt")
 
 
-def scope_of(model, ids=IDS):
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+def scope_of(module, ids=IDS):
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     scope.record(ids)
     return scope
 

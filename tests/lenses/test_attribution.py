@@ -278,11 +278,11 @@ def test_half_precision_has_a_bound_of_its_own():
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope.scope import Scope
 
-    model = small_model("llama").to(torch.bfloat16)
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), torch.device("cpu"), torch.bfloat16
+    module = small_model("llama").to(torch.bfloat16)
+    model = LoadedModel(
+        "test", "test", module, None, find(module), torch.device("cpu"), torch.bfloat16
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     scope.record(IDS)
     figure = scope.look("attribution", top_k=1000)
     assert figure.verdict.status == "verified"

@@ -18,12 +18,12 @@ IDS = [5, 17, 3, 60, 17, 42, 8]
 
 
 def scope_on(family):
-    model = small_model(family)
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    module = small_model(family)
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     scope.record(IDS)
     return scope
 

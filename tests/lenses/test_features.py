@@ -43,7 +43,7 @@ def recording(scope):
 
 def shipped(scope, name="2-res"):
     (header,) = headers_at(f"town-features/{name}")
-    return loaded(header, scope.subject)
+    return loaded(header, scope.loaded_model)
 
 
 def look(scope, recording, dictionary=None, mode="token", **more):
@@ -237,7 +237,7 @@ def test_examples_beside_a_dictionary_are_found(scope, recording, tmp_path):
     assert "llmscope examples" in figure.verdict.reason
     feature = int(look(scope, recording, str(folder)).extra["ids"][0])
     sources = sources_for(
-        scope.subject, dictionaries=(str(folder),), features=[FeatureRequest("", feature)]
+        scope.loaded_model, dictionaries=(str(folder),), features=[FeatureRequest("", feature)]
     )
     lines = [(1, "the young of a dog is a puppy."), (2, "the young of a dog is a")]
     collect(scope, lines, sources, Collection(), folder / "examples")

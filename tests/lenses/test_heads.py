@@ -25,12 +25,12 @@ SHARP = 200.0
 BACK = {"induction": 24, "previous-token": 1, "duplicate-token": 25}
 
 
-def scope_of(model, ids=IDS):
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+def scope_of(module, ids=IDS):
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     if ids:
         scope.record(ids)
     return scope
@@ -236,10 +236,10 @@ def test_a_letter_measures_one_row(monkeypatch):
 def test_what_was_measured_goes_with_the_model():
     scope = scope_of(small_model("gpt2"))
     scope.look("heads")
-    subject = scope.subject
-    assert measured._kept.get(subject) is not None
+    model = scope.loaded_model
+    assert measured._kept.get(model) is not None
     kept = len(measured._kept._known)
-    del scope, subject
+    del scope, model
     gc.collect()
     assert len(measured._kept._known) < kept
 

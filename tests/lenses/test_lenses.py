@@ -28,12 +28,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def scope():
-    model = small_model("llama")
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+    module = small_model("llama")
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     scope.record(IDS)
     return scope
 

@@ -59,7 +59,7 @@ def run(model, ids, module=None, change=None):
 @pytest.mark.parametrize("position", [len(A) - 1, 4, 1])
 def test_the_stream_is_patched_as_by_a_hook(position):
     scope = looking_ahead()
-    model, layers = scope.model, [layer.module for layer in scope.subject.anatomy.layers]
+    model, layers = scope.model, [layer.module for layer in scope.loaded_model.anatomy.layers]
     figure = scope.look(
         *("patching",),
         recording=scope.record(A),

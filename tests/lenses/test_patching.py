@@ -117,7 +117,7 @@ def test_all_of_the_stream_at_the_embedding_is_prompt_b(family):
     from llmscope.lenses import lens
     from llmscope.record.capture.recording import Prompt
 
-    passes = scope._bench.passes(lens("patching"), recording)
+    passes = scope._instrumented.passes(lens("patching"), recording)
     other = passes.other(Prompt(B, ("",) * len(B), (False,) * len(B)))
     everything = Change("stream", 0, range(len(B)), values=other.rows("stream", 0))
     last = passes.sweep(recording, 0, [(everything,)], len(B) - 1)
@@ -268,7 +268,7 @@ def test_it_is_given_up_within_a_layer():
 def test_tokens_before_the_first_difference_do_not_run():
     scope = scope_of("llama")
     shapes = []
-    attention = scope.subject.anatomy.layers[2].attention
+    attention = scope.loaded_model.anatomy.layers[2].attention
     attention.register_forward_pre_hook(
         lambda _, args, kwargs: shapes.append(tuple(kwargs["hidden_states"].shape[:2])),
         with_kwargs=True,

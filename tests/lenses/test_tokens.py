@@ -25,7 +25,7 @@ def test_target_and_versus_have_the_logits_of_transformers_after_each_token(fami
     scope.record(IDS)
     logits = plain(model)
     figure = scope.look("tokens", target=TARGET, versus=VERSUS)
-    label = scope.subject.label
+    label = scope.loaded_model.label
     assert figure.title == f"Tokens · surprisal; logit of ‹{label(TARGET)}› − ‹{label(VERSUS)}›"
     for name, expected in (
         ("target_logit", logits[:, TARGET]),

@@ -17,7 +17,7 @@ from tests.lenses.test_experts import IDS, scope_on
 def pickles_on(family):
     """A scope that may read pickles, as after `llmscope.load(…, allow_pickle=True)`."""
     scope = scope_on(family)
-    scope.subject.allow_pickle = True
+    scope.loaded_model.allow_pickle = True
     return scope
 
 

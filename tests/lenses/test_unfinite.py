@@ -20,14 +20,14 @@ IDS = [5, 17, 3, BAD, 17, 42]
 
 @pytest.fixture(scope="module", params=[torch.nan, torch.inf], ids=str)
 def scope(request):
-    model = small_model("llama", tie_word_embeddings=False)
+    module = small_model("llama", tie_word_embeddings=False)
     with torch.no_grad():
-        model.model.embed_tokens.weight[BAD] = request.param
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+        module.model.embed_tokens.weight[BAD] = request.param
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    return Scope(subject)
+    return Scope(model)
 
 
 def test_without_the_bad_token_all_is_verified(scope):

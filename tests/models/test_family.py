@@ -66,7 +66,7 @@ def test_a_stage_is_loaded_when_it_is_switched_on_and_is_what_transformers_loads
     scope = llmscope.load("builtin:small")
     scope.use(name)
     assert list(scope.base.adapted.loaded) == [name]
-    assert scope.subject.origin is scope.base
+    assert scope.loaded_model.origin is scope.base
     recording = scope.record(IDS)
     folder = family / name
     if (folder / "config.json").is_file():
@@ -76,10 +76,10 @@ def test_a_stage_is_loaded_when_it_is_switched_on_and_is_what_transformers_loads
     with torch.no_grad():
         expected = theirs(torch.tensor([IDS])).logits[0, -1]
     assert float((recording.logits - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
-    first = scope.subject
+    first = scope.loaded_model
     scope.use(None)
     scope.use(name)
-    assert scope.subject is first, "it is loaded once"
+    assert scope.loaded_model is first, "it is loaded once"
 
 
 def test_an_adapter_that_is_named_comes_without_the_others(family):
@@ -139,7 +139,9 @@ def test_an_adapter_goes_on_the_member_that_it_was_trained_on(family, opened):
     logits = scope.record(IDS).logits
     assert float((logits - expected).abs().max()) <= bound
     assert float((logits - wrong).abs().max()) > 100 * bound
-    assert scope.subject.origin is scope.base, "what it is compared with is the base that is open"
+    assert scope.loaded_model.origin is scope.base, (
+        "what it is compared with is the base that is open"
+    )
 
 
 def test_the_member_below_an_adapter_is_loaded_once(family):
@@ -148,7 +150,7 @@ def test_the_member_below_an_adapter_is_loaded_once(family):
     loaded = scope.base.adapted.loaded
     assert set(loaded) == {"small-sft", "small-late"}
     below, above = loaded["small-sft"], loaded["small-late"]
-    assert above.model.get_input_embeddings().weight is below.model.get_input_embeddings().weight
+    assert above.module.get_input_embeddings().weight is below.module.get_input_embeddings().weight
 
 
 def test_a_reward_model_is_not_listed_and_can_be_fetched(family):

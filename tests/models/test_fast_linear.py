@@ -150,7 +150,7 @@ def test_a_readout_is_that_of_the_model(family, monkeypatch):
         expected = model(input_ids=ids).logits[0]
     scope, counted = scope_for(model), Counted(monkeypatch)
     recording = scope.record(ids[0].tolist(), special_tokens=False)
-    made = scope.subject.anatomy.readout(recording.rows("stream", recording.layers, range(6)))
+    made = scope.loaded_model.anatomy.readout(recording.rows("stream", recording.layers, range(6)))
     assert 6 in counted.rows
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
 
@@ -160,7 +160,7 @@ def test_logits_of_a_pass_with_several_are_computed_so_and_the_model_is_as_befor
     scope = scope_for(model)
     scope.record([5, 17, 3], special_tokens=False)
     counted = Counted(monkeypatch)
-    before = dict(vars(scope.subject.anatomy.readout.unembed))
+    before = dict(vars(scope.loaded_model.anatomy.readout.unembed))
     ids = torch.tensor([[5, 17, 3, 60, 17, 42]])
     expected = model(input_ids=ids).logits
     assert counted.rows == []
@@ -168,7 +168,7 @@ def test_logits_of_a_pass_with_several_are_computed_so_and_the_model_is_as_befor
         made = model(input_ids=ids).logits
     assert counted.rows == [6]
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
-    assert vars(scope.subject.anatomy.readout.unembed) == before
+    assert vars(scope.loaded_model.anatomy.readout.unembed) == before
 
 
 def test_all_linear_layers_of_a_pass_on_top_of_earlier_rows_and_none_of_another(monkeypatch):

@@ -27,17 +27,17 @@ def file(tmp_path, empty_cache):
 
 
 def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, capfd):
-    model = write_gguf(file)
+    module = write_gguf(file)
     capfd.readouterr()
     heard = Heard()
-    subject = load_model(str(file), progress=heard)
+    model = load_model(str(file), progress=heard)
     assert capfd.readouterr() == ("", "")
-    assert (subject.name, len(subject.revision)) == ("small-F32", 64)
+    assert (model.name, len(model.revision)) == ("small-F32", 64)
     ids = torch.tensor([[3, 4, 5, 14, 15, 16]])
     with torch.no_grad():
-        difference = (subject.model(ids).logits - model(ids).logits).abs().max()
+        difference = (model.module(ids).logits - module(ids).logits).abs().max()
     assert difference < 1e-4
-    assert subject.tokens.encode("ab b").pieces == ("ab", " b")
+    assert model.tokens.encode("ab b").pieces == ("ab", " b")
     assert heard.tasks == [
         *("reading small-F32.gguf", "converting small-F32.gguf"),
         *("reading the weights", "reading the tokenizer"),
@@ -52,7 +52,7 @@ def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, ca
     monkeypatch.setattr(digest, "_read", not_again)
     monkeypatch.setattr(source, "_convert", not_again)
     again = load_model(str(file))
-    assert torch.equal(again.model.lm_head.weight, subject.model.lm_head.weight)
+    assert torch.equal(again.module.lm_head.weight, model.module.lm_head.weight)
 
 
 def test_the_cache_goes_by_content(file, empty_cache, tmp_path):

@@ -18,22 +18,22 @@ def file(tmp_path, empty_cache):
     return tmp_path / "small.gguf"
 
 
-def apart(subject, model):
+def apart(model, module):
     """The largest difference of the logits."""
     with torch.no_grad():
-        return float((subject.model(IDS).logits - model(IDS).logits).abs().max())
+        return float((model.module(IDS).logits - module(IDS).logits).abs().max())
 
 
 @pytest.mark.parametrize("family", ggufs.ARCHITECTURES)
 @pytest.mark.few(5)
 def test_its_logits_are_those_of_the_model_that_was_written(file, family):
     """With settings that are nobody's defaults: what is not taken over would show."""
-    model = ggufs.made(family)
-    ggufs.write(file, family, model)
-    subject = load_model(str(file), device="cpu")
-    assert apart(subject, model) < 1e-4
-    assert subject.notices == ()
-    assert subject.tokens is not None
+    module = ggufs.made(family)
+    ggufs.write(file, family, module)
+    model = load_model(str(file), device="cpu")
+    assert apart(model, module) < 1e-4
+    assert model.notices == ()
+    assert model.tokens is not None
 
 
 def test_what_is_shown_of_it_is_verified(file):
@@ -71,15 +71,15 @@ def test_llama_3_stretches_its_frequencies(file):
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    plain, model = ggufs.made("llama"), ggufs.made("llama", rope_parameters=rope)
-    factors = (plain.model.rotary_emb.inv_freq / model.model.rotary_emb.inv_freq).numpy()
+    plain, module = ggufs.made("llama"), ggufs.made("llama", rope_parameters=rope)
+    factors = (plain.model.rotary_emb.inv_freq / module.model.rotary_emb.inv_freq).numpy()
     assert factors.max() > 2
     np.testing.assert_allclose(llama3_factors(ggufs.THETA, 16, rope), factors, rtol=1e-5)
-    ggufs.write(file, "llama", model, extra={"rope_freqs.weight": factors})
-    subject = load_model(str(file), device="cpu")
-    assert apart(subject, model) < 1e-4
-    assert apart(subject, plain) > 1e-3
-    assert subject.notices == ()
+    ggufs.write(file, "llama", module, extra={"rope_freqs.weight": factors})
+    model = load_model(str(file), device="cpu")
+    assert apart(model, module) < 1e-4
+    assert apart(model, plain) > 1e-3
+    assert model.notices == ()
 
 
 def test_frequencies_that_nobody_knows_are_told(file):
@@ -100,14 +100,14 @@ def test_frequencies_that_nobody_knows_are_told(file):
 )
 def test_scaled_positions(file, kind, settings):
     rope = {"rope_theta": ggufs.THETA, **settings}
-    model = ggufs.made("qwen2", rope_parameters=rope)
+    module = ggufs.made("qwen2", rope_parameters=rope)
     more = {"qwen2.rope.scaling.type": kind, "qwen2.rope.scaling.factor": 4.0}
     if kind == "yarn":
         more["qwen2.rope.scaling.original_context_length"] = 16
-    ggufs.write(file, "qwen2", model, more=more)
-    subject = load_model(str(file), device="cpu")
-    assert apart(subject, model) < 1e-4
-    assert apart(subject, ggufs.made("qwen2")) > 1e-3
+    ggufs.write(file, "qwen2", module, more=more)
+    model = load_model(str(file), device="cpu")
+    assert apart(model, module) < 1e-4
+    assert apart(model, ggufs.made("qwen2")) > 1e-3
 
 
 def refusal(path):
@@ -156,14 +156,14 @@ def test_a_tokenizer_that_cannot_be_read_costs_the_text_alone(file, monkeypatch)
     def fail(*_, **__):
         raise ValueError("an alphabet of its own")
 
-    model = ggufs.made("llama")
-    ggufs.write(file, "llama", model)
+    module = ggufs.made("llama")
+    ggufs.write(file, "llama", module)
     with monkeypatch.context() as patch:
         patch.setattr(AutoTokenizer, "from_pretrained", fail)
-        subject = load_model(str(file), device="cpu")
-    assert subject.tokens is None
-    assert "the file's tokenizer cannot be read: an alphabet of its own" in subject.notices
-    assert apart(subject, model) < 1e-4
+        model = load_model(str(file), device="cpu")
+    assert model.tokens is None
+    assert "the file's tokenizer cannot be read: an alphabet of its own" in model.notices
+    assert apart(model, module) < 1e-4
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.95])

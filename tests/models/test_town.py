@@ -44,11 +44,11 @@ def test_threes_of_words_that_are_asked_occur_in_no_training_example():
 
 
 def test_the_base_opens_with_its_tokenizer_and_the_text_comes_back():
-    subject = load_model("builtin:town")
-    assert subject.notices == ()
+    model = load_model("builtin:town")
+    assert model.notices == ()
     text = "the river was cold, and anna sat on the bank. cat -> dax"
-    encoded = subject.tokens.encode(text)
-    assert subject.tokens.decode(encoded.ids) == f"<s> {text}"
+    encoded = model.tokens.encode(text)
+    assert model.tokens.decode(encoded.ids) == f"<s> {text}"
     assert "<unk>" not in encoded.pieces
     assert [text[a:b].strip() for a, b in encoded.spans][-3:] == ["cat", "->", "dax"]
 

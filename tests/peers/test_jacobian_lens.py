@@ -87,7 +87,7 @@ def both(tmp_path_factory):
 
 def random_lens(pair, seed=3):
     """Return a lens with random matrices near the identity, as fitted ones are."""
-    anatomy = pair.scope.subject.anatomy
+    anatomy = pair.scope.loaded_model.anatomy
     width, layers = anatomy.width, len(anatomy.layers)
     generator = torch.Generator().manual_seed(seed)
     maps = {
@@ -133,7 +133,7 @@ def same_readings(pair, path):
     lens = JacobianLens.load(path).validate_model(pair.bridge)
     assert lens.source_layers == list(range(pair.bridge.cfg.n_layers - 1))
     read = lens.readout(pair.bridge, TEXT, return_full_logits=True)
-    recording, learned = pair.scope.record(TEXT), lens_for(str(path), pair.scope.subject)
+    recording, learned = pair.scope.record(TEXT), lens_for(str(path), pair.scope.loaded_model)
     figure = pair.scope.look("logit-lens", recording=recording, translator=str(path))
     assert figure.extra["lens"] == "jacobian"
     assert figure.extra["unmapped"] == (0, pair.bridge.cfg.n_layers)
@@ -196,7 +196,7 @@ def test_a_file_of_theirs_is_read(both, tmp_path, name):
     pair, path = both(name), tmp_path / "theirs.pt"
     theirs = theirs_fitted(pair, TEXTS[:2], length=24)
     theirs.save(path)
-    lens = lens_for(str(path), pair.scope.subject)
+    lens = lens_for(str(path), pair.scope.loaded_model)
     assert isinstance(lens, LearnedLens), lens
     same_matrices(lens, JacobianLens.load(path), 1e-12)
     same_matrices(lens, theirs, 2e-3)  # half precision in the file
@@ -208,8 +208,8 @@ def test_a_file_of_theirs_is_read(both, tmp_path, name):
 def test_a_file_of_theirs_for_another_model_is_refused(both, tmp_path):
     path = tmp_path / "theirs.pt"
     theirs_fitted(both("gpt2"), TEXTS[:1], length=24).save(path)
-    assert "for the model" in lens_for(str(path), both("llama").scope.subject)
-    assert "width" in lens_for(str(path), both("town").scope.subject)
+    assert "for the model" in lens_for(str(path), both("llama").scope.loaded_model)
+    assert "width" in lens_for(str(path), both("town").scope.loaded_model)
 
 
 @pytest.mark.parametrize("name", ["llama", "town"])

@@ -92,7 +92,7 @@ def test_the_logits_of_the_logit_lens(both):
     recording = both.scope.latest
     streams = torch.stack([recording.rows("stream", layer) for layer in range(LAYERS + 1)])
     with torch.no_grad():
-        alike(recording.subject.anatomy.readout(streams), theirs)
+        alike(recording.model.anatomy.readout(streams), theirs)
     figure = both.scope.look("logit-lens")
     alike(figure.values, theirs.softmax(-1).max(-1).values)
     assert figure.extra["ids"].tolist() == theirs.argmax(-1).tolist()

@@ -36,7 +36,7 @@ def test_it_is_peft_with_and_without_the_adapter(smollm2, plain, tmp_path):
         trained.unload()  # `plain` serves other tests
 
     model = adapted(smollm2.model, tmp_path, "poet")
-    recorder = Recorder(replace(smollm2.subject, model=model, anatomy=find(model)))
+    recorder = Recorder(replace(smollm2.loaded_model, module=model, anatomy=find(model)))
     recording = recorder.record(prompt_of(ids))
     scale = float(on.abs().max())
     assert float((recording.logits - on).abs().max()) <= 1e-5 * scale

@@ -119,7 +119,7 @@ def test_heads_that_find_the_cue(smollm2, plain):
         with torch.no_grad():
             output = plain(input_ids=torch.tensor([ids]), output_attentions=True)
         place = int(figure.extra["cues"][which, layer, head])
-        assert smollm2.subject.label(ids[place]) == cue
+        assert smollm2.loaded_model.label(ids[place]) == cue
         own = float(output.attentions[layer][0, head, -1, place])
         assert figure.extra["weights"][which, layer, head] == pytest.approx(own, abs=1e-5)
         assert own == pytest.approx(weight, abs=0.01)
@@ -170,7 +170,7 @@ def test_the_word_is_the_end_of_every_sentence_and_the_cue_comes_first(smollm2):
     for name in ("bank", "interest", "garden-path"):
         pair = demo(name)
         for text in (*pair["a"], *pair["b"]):
-            assert smollm2.subject.label(smollm2.encode(text).ids[-1]) == pair["word"]
+            assert smollm2.loaded_model.label(smollm2.encode(text).ids[-1]) == pair["word"]
 
 
 SCRIPTS = {

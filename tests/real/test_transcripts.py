@@ -41,7 +41,7 @@ def test_the_ids_and_the_prediction_are_those_of_transformers(smollm2, tmp_path,
     wanted = [(one["role"], one["content"]) for one in TALK[:turn]]
     assert said == [*wanted, *([("assistant", "")] if asked else [])]
     with torch.no_grad():
-        logits = smollm2.subject.model(torch.tensor([own])).logits[0, -1].double()
+        logits = smollm2.loaded_model.module(torch.tensor([own])).logits[0, -1].double()
     truth = logits.softmax(-1).topk(5)
     figure = smollm2.look("next-token", top_k=5)
     assert [int(one) for one in figure.extra["ids"]] == truth.indices.tolist()

@@ -23,9 +23,7 @@ def test_reuse_on_the_model_that_ships():
 def test_reuse_on_smollm2(smollm2, plain):
     from llmscope.models.anatomy import find
 
-    subject = replace(smollm2.subject, model=plain, anatomy=find(plain))
-    ran, reused, cancelled = walk(
-        smollm2.recorder, Recorder(subject), steps=200, longest=64, seed=2
-    )
+    model = replace(smollm2.loaded_model, module=plain, anatomy=find(plain))
+    ran, reused, cancelled = walk(smollm2.recorder, Recorder(model), steps=200, longest=64, seed=2)
     assert reused > ran
     assert cancelled > 20

@@ -41,7 +41,7 @@ def test_the_readout_of_any_stream_is_the_models_own_head(family):
     with torch.no_grad():
         for path in HEADS[family]:
             own = plain.get_submodule(path)(own)
-    found = scope.subject.anatomy.readout(stream)
+    found = scope.loaded_model.anatomy.readout(stream)
     assert float((found - own[0]).abs().max()) <= 1e-5 * float(own.abs().max())
 
 

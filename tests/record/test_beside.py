@@ -19,8 +19,8 @@ class Counted:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.rows = [0] * len(scope.subject.anatomy.layers)
-        for index, layer in enumerate(scope.subject.anatomy.layers):
+        self.rows = [0] * len(scope.loaded_model.anatomy.layers)
+        for index, layer in enumerate(scope.loaded_model.anatomy.layers):
             layer.module.register_forward_hook(
                 lambda _, args, kwargs, out, index=index: self.seen(index, out), with_kwargs=True
             )
@@ -108,7 +108,7 @@ def test_an_edited_prompt_is_held_against_unedited_rows():
     plain = scope_for(small_model("llama"))
     plain.record(A)
     edited = here.scope.latest
-    other = here.scope._bench.edited.other(edited.prompt)
+    other = here.scope._instrumented.edited.other(edited.prompt)
     assert torch.allclose(other.final_rows(0, 6), plain.latest.final_rows(0, 6), atol=1e-5)
     assert not other.changes
 

@@ -53,7 +53,7 @@ class Walk:
         self.steady = True
 
     def weight(self):
-        layer = self.random.choice(self.scope.subject.anatomy.layers).module
+        layer = self.random.choice(self.scope.loaded_model.anatomy.layers).module
         weights = [one for one in layer.parameters() if one.dim() > 1]
         return self.random.choice(weights)
 
@@ -71,7 +71,7 @@ class Walk:
 
     def new_parameter(self):
         modules = [one for one in self.model.modules() if isinstance(one, nn.Linear)]
-        modules = modules or [self.scope.subject.anatomy.layers[0].down]
+        modules = modules or [self.scope.loaded_model.anatomy.layers[0].down]
         module = self.random.choice(modules)
         module.weight = nn.Parameter(module.weight.detach() * 0.9)
 
@@ -79,7 +79,7 @@ class Walk:
         self.model.load_state_dict(self.first)
 
     def hook(self):
-        layer = self.random.choice(self.scope.subject.anatomy.layers)
+        layer = self.random.choice(self.scope.loaded_model.anatomy.layers)
         module = self.random.choice([layer.mlp_write, layer.attention_write])
 
         def change(_, args, output):
@@ -90,7 +90,7 @@ class Walk:
         self.handles.append(module.register_forward_hook(change))
 
     def hook_before(self):
-        layer = self.random.choice(self.scope.subject.anatomy.layers)
+        layer = self.random.choice(self.scope.loaded_model.anatomy.layers)
         module = layer.down or layer.experts  # of a mixture of experts
         self.handles.append(
             module.register_forward_pre_hook(lambda _, args: (args[0] * 0.8, *args[1:]))
@@ -113,7 +113,7 @@ class Walk:
         self.model.set_attn_implementation("sdpa" if now == "eager" else "eager")
 
     def epsilon(self):
-        norm = self.scope.subject.anatomy.readout.norm
+        norm = self.scope.loaded_model.anatomy.readout.norm
         name = next(name for name in ("variance_epsilon", "eps") if hasattr(norm, name))
         setattr(norm, name, self.random.choice([1e-6, 1e-2, 0.3]))
 

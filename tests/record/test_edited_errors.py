@@ -219,7 +219,7 @@ def test_an_error_in_the_middle_of_a_pass_leaves_nothing(family, error):
     plain = bits(scope.record(A, fresh=True))
     own = bits(scope.record(A, edits=edits, fresh=True))
     wanted = [0]
-    for layer in scope.subject.anatomy.layers:
+    for layer in scope.loaded_model.anatomy.layers:
         layer.module.register_forward_pre_hook(lambda *_: fail())
         (layer.mlp_write or layer.mixer_write).register_forward_hook(lambda *_: fail())
 
@@ -315,13 +315,13 @@ def test_half_precision(family, dtype):
 def test_a_forward_of_a_layers_own_is_put_back():
     scope = scope_for(small_model("llama"))
     own = bits(scope.record(A, edits=["zero mlp 2"]))
-    for layer in scope.subject.anatomy.layers:  # as those who spread a model over devices do
+    for layer in scope.loaded_model.anatomy.layers:  # as those who spread a model over devices do
         layer.module.forward = functools.partial(type(layer.module).forward, layer.module)
-    forwards = [layer.module.forward for layer in scope.subject.anatomy.layers]
+    forwards = [layer.module.forward for layer in scope.loaded_model.anatomy.layers]
     recording = scope.record(A, edits=["zero mlp 2"], fresh=True)
     assert recording.depth == 2
     same_bits(recording, own)
-    for layer, forward in zip(scope.subject.anatomy.layers, forwards, strict=True):
+    for layer, forward in zip(scope.loaded_model.anatomy.layers, forwards, strict=True):
         assert vars(layer.module)["forward"] is forward
 
 

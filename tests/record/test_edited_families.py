@@ -43,7 +43,7 @@ def steered(family, at, vector, first):
 def test_a_stream_is_steered_and_patched_and_reuse_changes_no_number(family):
     scope, other = scope_for(small_model(family)), scope_for(small_model(family))
     row = small_model(family).get_output_embeddings().weight[17].detach()
-    if len(row) != scope.subject.anatomy.width:
+    if len(row) != scope.loaded_model.anatomy.width:
         pytest.skip("its unembedding reads a projection")
     scope.record(A[:9], edits=["steer 0 token id:17 2 @4.."])
     for at, name in ((0, "embed"), (1, "0"), (2, "1")):
@@ -72,7 +72,7 @@ def switch_off(scope, family, part):
     capability = {"head": "patterns", "neuron": "activations"}.get(part, "writes")
     index = ".1" if part in ("head", "neuron") else ""
     for layer in range(3):
-        parts = scope.subject.anatomy.layers[layer]
+        parts = scope.loaded_model.anatomy.layers[layer]
         lacks = (part == "attention" and parts.attention_write is None) or (
             part == "mlp" and parts.mlp_write is None
         )

@@ -139,7 +139,7 @@ class Rows:
 
     def __init__(self, scope):
         self.rows = [0, 0, 0]
-        for index, layer in enumerate(scope.subject.anatomy.layers):
+        for index, layer in enumerate(scope.loaded_model.anatomy.layers):
             layer.mlp_input_module.register_forward_hook(self._count(index))
         self.scope = scope
         scope.prepare_reuse()  # hooks change a model: it is measured anew
@@ -271,7 +271,7 @@ class Told:
 
     def __init__(self, scope, teller, hearer):
         self.said = None
-        layers = scope.subject.anatomy.layers
+        layers = scope.loaded_model.anatomy.layers
         layers[teller].mlp_input_module.register_forward_hook(self.tell)
         layers[hearer].mlp_input_module.register_forward_hook(self.hear)
 
@@ -301,7 +301,7 @@ def test_layers_that_hand_on_more_than_a_stream_run_again(kind, teller, hearer, 
     scope, reference = pair("llama")
     kind(scope, teller, hearer)
     kind(reference, teller, hearer)
-    reference._bench.edited.depth = lambda layer: 0
+    reference._instrumented.edited.depth = lambda layer: 0
     for layer, depth in enumerate(depths):
         for edit in (f"steer {layer} token id:4 1", f"steer {layer} token id:4 1 @5.."):
             found = scope.record(IDS, edits=[edit])
@@ -315,9 +315,9 @@ def test_layers_that_hand_on_more_than_a_stream_run_again(kind, teller, hearer, 
 
 def test_a_layer_that_gives_more_than_a_stream_runs_again():
     scope, reference = pair("llama")
-    module = scope.subject.anatomy.layers[1].module
+    module = scope.loaded_model.anatomy.layers[1].module
     module.register_forward_hook(lambda module, args, output: (output, torch.ones(1)))
-    scope.subject.anatomy.layers[2].module.register_forward_pre_hook(
+    scope.loaded_model.anatomy.layers[2].module.register_forward_pre_hook(
         lambda module, args: (args[0][0], *args[1:])
     )
     edit = "zero mlp 2 @4.."

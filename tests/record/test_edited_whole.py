@@ -156,7 +156,7 @@ def test_strength_0_and_factor_1_change_no_bit(family):
 @pytest.mark.parametrize("family", most(*EACH, *MORE))
 def test_hooks_that_change_nothing_change_no_bit(family):
     scope = scope_for(small_model(family))
-    anatomy, width = scope.subject.anatomy, scope.subject.anatomy.width
+    anatomy, width = scope.loaded_model.anatomy, scope.loaded_model.anatomy.width
     vector = torch.randn(width)
     changes = [Change("stream", at, range(13), added=0.0 * vector) for at in range(4)]
     for layer in range(3):
@@ -241,7 +241,7 @@ def test_all_that_is_recorded_is_what_a_hooked_model_shows(made, family, name):
     if name == "neuron" and not neurons:
         pytest.skip("its neurons are not one row")
     alterations = by_hand(plain, name)
-    scale = scope.subject.anatomy.layers[0].scale("mlp_write")
+    scale = scope.loaded_model.anatomy.layers[0].scale("mlp_write")
     seen = [("stream", layer) for layer in range(4)]
     parts = ("heads", "attention", "mlp", *(("neurons",) if neurons else ()))
     seen += [(part, layer) for layer in range(3) for part in parts]

@@ -109,7 +109,7 @@ def test_heads_with_their_gate_give_what_attention_wrote(family):
             lengths = (head @ attention.o_proj.weight[:, 32:48].T).norm(dim=-1)
             near(value_lengths(recording, layer, 2, range(len(IDS))), lengths)
         near(joined @ attention.o_proj.weight.T, wrote)
-        parts = recording.subject.anatomy.layers[layer]
+        parts = recording.model.anatomy.layers[layer]
         near(parts.projected(tensors.head_outputs(recording, layer).flatten(1)), wrote)
 
 
@@ -141,7 +141,7 @@ def test_a_head_that_is_zeroed_is_as_if_its_columns_were(family):
 @pytest.mark.parametrize("family", ["afmoe", "qwen3_next", "bitnet"])
 def test_scaled_heads_are_derived_with_their_gate_once(family):
     scope = scope_of(small_model(family))
-    layer = max(i for i, part in enumerate(scope.subject.anatomy.layers) if part.attention)
+    layer = max(i for i, part in enumerate(scope.loaded_model.anatomy.layers) if part.attention)
     edited = scope.record(IDS, edits=[f"scale head {layer}.1 3"])
     near(tensors.attention_output(edited, layer), edited.rows("attention_write", layer))
 
@@ -153,7 +153,7 @@ def test_attribution_by_heads_adds_up_to_what_attention_wrote(family):
     recording = recorder.record(prompt_of(IDS), fresh=True)
     position = len(IDS) - 1
     parts = attribute(recording, position, logit_direction_of(recording, position, 7, None))
-    shown = [i for i, part in enumerate(recording.subject.anatomy.layers) if part.attention]
+    shown = [i for i, part in enumerate(recording.model.anatomy.layers) if part.attention]
     assert not parts.whole
     for layer in shown:
         total = parts.heads[layer].sum() + parts.head_bias[layer]
@@ -232,10 +232,10 @@ def test_changes_of_a_gated_head_are_columns_of_the_projection():
     assert (columns.start, columns.stop) == (32, 48)
     change = Change("heads", 1, range(len(IDS)), columns, factor=0.0)
     caught = []
-    out = recording.subject.anatomy.layers[1].attention_out
-    with torch.no_grad(), attached(recording.subject.anatomy, [change]):
+    out = recording.model.anatomy.layers[1].attention_out
+    with torch.no_grad(), attached(recording.model.anatomy, [change]):
         out.register_forward_pre_hook(lambda _, args: caught.append(args[0][0].clone()))
-        recording.subject.model(input_ids=torch.tensor([IDS]), use_cache=False)
+        recording.model.module(input_ids=torch.tensor([IDS]), use_cache=False)
     assert not caught[0][:, 32:48].any()
     near(caught[0][:, :32], tensors.head_outputs(recording, 1).flatten(1)[:, :32])
 
@@ -245,7 +245,7 @@ def test_the_walkthrough_goes_through_the_gate(family):
     scope = scope_of(small_model(family))
     recording = scope.record(IDS)
     passed = "norm of the heads" if family == "bitnet" else "gate"
-    made = steps(recording, len(IDS) - 1, 1, scope._bench.recorder.run)
+    made = steps(recording, len(IDS) - 1, 1, scope._instrumented.recorder.run)
     names = [step.name for step in made]
     assert names.index("mixed values") + 1 == names.index(passed)
     assert names.index(passed) + 1 == names.index("output projection")
@@ -257,7 +257,7 @@ def test_the_walkthrough_goes_through_the_gate(family):
 def test_the_walkthrough_of_differential_attention_says_why_it_stops():
     scope = scope_of(small_model("diffllama"))
     recording = scope.record(IDS)
-    made = steps(recording, len(IDS) - 1, 1, scope._bench.recorder.run)
+    made = steps(recording, len(IDS) - 1, 1, scope._instrumented.recorder.run)
     (closed,) = [step for step in made if step.name == "rest of layer 1"]
     assert "cannot be told by heads" in closed.reason
 

@@ -30,7 +30,7 @@ def live(family):
 @pytest.mark.parametrize("family", ["builtin:sort", "gpt2", "llama"])
 def test_memory_is_flat_after_the_first_edits(family):
     recorder, longest = live(family)
-    vocabulary = recorder.subject.anatomy.vocabulary
+    vocabulary = recorder.model.anatomy.vocabulary
     chance = random.Random(3)
     ids = [chance.randrange(vocabulary) for _ in range(longest)]
     process = psutil.Process()

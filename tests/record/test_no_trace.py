@@ -121,7 +121,7 @@ def test_a_pass_that_fails_leaves_nothing(family):
     def fail(*_):
         raise RuntimeError("a hook of somebody's")
 
-    handle = scope.subject.anatomy.layers[1].module.register_forward_hook(fail)
+    handle = scope.loaded_model.anatomy.layers[1].module.register_forward_hook(fail)
     scope._watching = False  # it must not be noticed, but fail in the middle of each pass
     before = trace(scope.model)
     with pytest.raises(RuntimeError, match="somebody"):
@@ -166,7 +166,7 @@ def test_the_hooks_of_others_come_first_and_stay():
 
 def test_two_scopes_on_one_model_hear_their_own_passes():
     one = scope_of("llama")
-    two = Scope(one.subject)
+    two = Scope(one.loaded_model)
     first, second = one.record(IDS), two.record(OTHER)
     third = one.record((*IDS, 8))
     for recording in (first, second, third):
@@ -194,4 +194,4 @@ def test_an_attention_function_of_the_users_own_is_what_runs():
     own = scope.model(torch.tensor([IDS])).logits[0, -1]
     assert torch.allclose(recording.logits, own, atol=1e-5)
     assert scope.look("attention", layer=1).verdict.status == "refused"
-    assert llmscope.Scope(scope.subject).record(IDS).logits.equal(recording.logits)
+    assert llmscope.Scope(scope.loaded_model).record(IDS).logits.equal(recording.logits)

@@ -75,22 +75,22 @@ def test_so_is_each_step_of_the_model_that_sorts(layer):
         *("output projection", "residual add"),
         *("MLP norm", "up projection", "activation", "down projection", "residual add"),
     ]
-    assert scope.subject.label(int(found[-1].value[0])) == "A"
+    assert scope.loaded_model.label(int(found[-1].value[0])) == "A"
 
 
 @pytest.mark.parametrize("family", HEADS)
 def test_the_model_computes_as_before_once_it_was_watched(family):
     recorder, recording = recorded(small_model(family))
     before = recorder.run([IDS]).logits
-    name = recorder.subject.model.config._attn_implementation
+    name = recorder.model.module.config._attn_implementation
     steps(recording, 3, 1, recorder.run)
-    assert recorder.subject.model.config._attn_implementation == name
+    assert recorder.model.module.config._attn_implementation == name
     assert torch.equal(recorder.run([IDS]).logits, before)
     again = recorder.record(prompt_of(IDS), fresh=True)
     assert again.settings[1] is not None
-    hooks = hooks_of(recorder.subject.model)
+    hooks = hooks_of(recorder.model.module)
     steps(again, 3, 2, recorder.run)
-    assert hooks == hooks_of(recorder.subject.model)
+    assert hooks == hooks_of(recorder.model.module)
 
 
 def hooks_of(model):
@@ -103,7 +103,7 @@ def test_a_pass_that_ends_in_the_middle_of_attention_leaves_nothing_behind():
         pass
 
     recorder, recording = recorded(small_model("gpt2"))
-    module = recorder.subject.anatomy.layers[1].attention_out
+    module = recorder.model.anatomy.layers[1].attention_out
 
     def leave(*_):
         raise Gone

@@ -152,6 +152,6 @@ def test_the_model_is_as_it_was_outside_of_a_recording(family):
     ids = torch.tensor([IDS, IDS[::-1]])
     with torch.no_grad():
         own = plain(input_ids=ids).logits
-        after = recorder.subject.model(input_ids=ids).logits
+        after = recorder.model.module(input_ids=ids).logits
     assert torch.equal(own, after)
     assert all(not tap.kept for tap in recorder.taps.layers)

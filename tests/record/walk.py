@@ -26,7 +26,7 @@ def figures(recording, layer):
     logits = tensors.logits_after(recording, len(recording) - 1)
     exact = [torch.softmax(logits, -1).numpy(), tensors.pattern(recording, layer).numpy()]
     streams = [recording.rows("stream", at).numpy() for at in (layer, recording.layers)]
-    if recording.subject.anatomy.layers[layer].down is not None:
+    if recording.model.anatomy.layers[layer].down is not None:
         streams.append(tensors.activations(recording, layer).numpy())
     return exact, [*streams, logits.numpy()]
 
@@ -41,7 +41,7 @@ def compare(found, own):
 
 def abandon(live, ids, chance):
     """Begin a pass and give it up at some layer; whether there was a pass to give up."""
-    layers = iter(range(chance.randrange(len(live.subject.anatomy.layers))))
+    layers = iter(range(chance.randrange(len(live.loaded_model.anatomy.layers))))
     try:
         live.record(prompt_of(ids), cancelled=lambda: next(layers, None) is None)
     except Cancelled:
@@ -55,7 +55,7 @@ def walk(live, reference, *, steps, longest, seed):
     Earlier recordings are looked at again at the end: they must still say what they said.
     """
     chance = random.Random(seed)
-    vocabulary = live.subject.anatomy.vocabulary
+    vocabulary = live.loaded_model.anatomy.vocabulary
     ids = [chance.randrange(vocabulary) for _ in range(longest // 2)]
     kept = []
     ran = reused = cancelled = 0

@@ -34,7 +34,7 @@ def shown_of(recording, layer):
     *_, stats = row_stats.row_stats(recording)
     found = [tensors.logits(recording, 0, len(recording)), torch.tensor(stats.entropy)]
     found += [tensors.logits_after(recording, len(recording) - 1)]
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.attention is not None:
         found += [tensors.pattern(recording, layer), tensors.head_outputs(recording, layer)]
     if parts.down is not None and parts.experts is None:
@@ -66,7 +66,7 @@ class Person:
     def __init__(self, live, reference, chance, folder, longest):
         self.live, self.reference, self.chance = live, reference, chance
         self.longest, self.file = longest, folder / "vector.safetensors"
-        anatomy = live.subject.anatomy
+        anatomy = live.loaded_model.anatomy
         self.vocabulary, self.layers, self.width = anatomy.vocabulary, 3, anatomy.width
         self.patterns = [live.verdicts("patterns", at).status != "refused" for at in range(3)]
         self.neurons = [live.verdicts("activations", at).status != "refused" for at in range(3)]

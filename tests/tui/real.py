@@ -24,7 +24,7 @@ async def screen(
     scope.prepare_reuse()  # the engine measures nothing while a test uses the scope itself
     app = LlmscopeApp(
         lambda post: Engine(lambda _: scope, post),
-        spec=scope.subject.spec,
+        spec=scope.loaded_model.spec,
         prompt=prompt,
         look=RenderOptions(),
         user=user,

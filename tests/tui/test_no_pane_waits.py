@@ -112,7 +112,7 @@ async def test_no_pane_of_an_idle_engine_is_empty_waits_or_repeats_another(spec:
 def refuse_everything(recorder: Recorder) -> Verdicts:
     """Return the verdicts on a model with every capability refused in every layer."""
     verdicts = verify.verify(recorder)
-    recorder.subject.readout_holds = False
+    recorder.model.readout_holds = False
     refused = {
         name: tuple(Verdict("refused", f"{name} is at no known place") for _ in layers)
         for name, layers in verdicts.layers.items()

@@ -67,7 +67,7 @@ async def listing(
     scope.prepare_reuse()
     app = LlmscopeApp(
         lambda post: Engine(lambda _: scope, post),
-        spec=scope.subject.spec,
+        spec=scope.loaded_model.spec,
         prompt=prompt,
         look=RenderOptions(),
         user=UserState(kept=LayoutState(workspace=workspace), in_figures=True, files=open_file),

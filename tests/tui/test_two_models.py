@@ -27,7 +27,7 @@ PANES = ("models", "models-kl", "models-next", "models-parts", "models-streams")
 def scope() -> Scope:
     """`builtin:sort` against a copy of which one head was changed by hand."""
     found, other = llmscope.load("builtin:sort"), llmscope.load("builtin:sort")
-    anatomy = other.subject.anatomy
+    anatomy = other.loaded_model.anatomy
     size = anatomy.width // anatomy.heads
     with torch.no_grad():
         other.model.transformer.h[1].attn.c_proj.weight[size : 2 * size] *= 3

@@ -29,7 +29,7 @@ def cosines(app: LlmscopeApp) -> Any:
 
 async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> None:
     rows: list[int] = []
-    layer = scope.subject.anatomy.layers[0].module
+    layer = scope.loaded_model.anatomy.layers[0].module
     hook = layer.register_forward_hook(
         lambda _, args, kwargs, out: rows.append(
             (out[0] if isinstance(out, tuple) else out).shape[-2]
@@ -90,7 +90,7 @@ async def test_the_same_prompt_twice_differs_in_nothing(scope: Scope) -> None:
 
 @pytest.mark.slow
 async def test_a_b_beyond_the_context_is_told_and_the_picture_stays(scope: Scope) -> None:
-    context = scope.subject.anatomy.context
+    context = scope.loaded_model.anatomy.context
     assert context is not None
     async with screen(scope, "CABACB") as (app, pilot):
         await pilot.press("escape", "0", "b", "b", "b", *"CABBCB")

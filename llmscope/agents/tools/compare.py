@@ -46,7 +46,7 @@ def compare(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall
         ours = session.record(text, call, edits=())
         other = _second(session, scope, arguments["versus_model"], call)
         theirs = other.record(ours.prompt.ids, cancelled=session.stopping(call))
-        words = scope.subject.name, other.subject.name
+        words = scope.loaded_model.name, other.loaded_model.name
     change = difference(ours, theirs)
     second = scope.other if named == ["versus_model"] else None
     verdict = verdict_of(scope, ours).worst(verdict_of(second or scope, theirs))

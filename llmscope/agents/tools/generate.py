@@ -56,7 +56,7 @@ def generate(session: AgentSession, arguments: Mapping[str, Any], call: AgentCal
         call.report(f"{number + 1} of {wanted} tokens")
         if number + 1 < wanted:
             recording = session.record(text, call, written=tuple(ids))
-    tokens = scope.subject.tokens
+    tokens = scope.loaded_model.tokens
     written_text = tokens.describe(ids).text if tokens is not None and ids else ""
     pieces = [cell(label) for label in labels]
 

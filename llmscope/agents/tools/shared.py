@@ -92,8 +92,8 @@ def _check(option: LensOption[Any], value: Any, allow_pickle: bool) -> None:
 
 def state_lines(session: AgentSession, recording: Recording) -> list[str]:
     """Return what a figure is of: the model, its adapter, the edits and the prompt."""
-    subject = recording.subject
-    words = [subject.name if subject.adapter is None else f"{subject.name} + {subject.adapter}"]
+    model = recording.model
+    words = [model.name if model.adapter is None else f"{model.name} + {model.adapter}"]
     if recording.edits:
         words.append(f"edits in force: {'; '.join(map(str, recording.edits))}")
     text = "".join(recording.prompt.labels)

@@ -76,7 +76,7 @@ def bake(
         with progress_line(every=EVERY) as progress:
             scope = load(progress)
         if scope.adapter is not None:
-            raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")
+            raise ScopeError(f"{scope.loaded_model.name} has an adapter on", "the model without it")
         from llmscope.scope.contexts import placed, write
 
         what = placed(scope, context, prompt, special_tokens=not no_special_tokens)

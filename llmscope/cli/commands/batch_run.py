@@ -86,7 +86,7 @@ class BatchRequest:
             ScopeError: a token or prompt B is not valid for the model.
         """
         looking = replace(self.looking, focus=self._focus(scope))
-        notes = list(scope.subject.notices)
+        notes = list(scope.loaded_model.notices)
         origin = provenance_of(scope.origin(), None, progress)
         why = why_single(scope, looking, self.bound) if self.size > 1 else ""
         if why:

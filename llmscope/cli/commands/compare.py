@@ -164,7 +164,7 @@ class DifferenceOptions:
         texts = None
         if self.difference_texts is not None:
             texts = [line.text for line in PromptSource(self.difference_texts).texts()]
-        layer, layers = self.difference_layer, len(a.subject.anatomy.layers)
+        layer, layers = self.difference_layer, len(a.loaded_model.anatomy.layers)
         usage(
             layer is None or -layers <= layer < layers,
             f"a layer from 0 to {layers - 1}",

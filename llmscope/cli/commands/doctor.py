@@ -130,7 +130,7 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
 def _sorts(scope: Scope) -> dict[str, list[int]]:
     """Return the indices of the layers by their sort."""
     sorts: dict[str, list[int]] = {}
-    for index, layer in enumerate(scope.subject.anatomy.layers):
+    for index, layer in enumerate(scope.loaded_model.anatomy.layers):
         sorts.setdefault(layer.sort, []).append(index)
     return sorts
 

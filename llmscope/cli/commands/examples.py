@@ -234,7 +234,7 @@ def examples(
             from llmscope.jobs.examples.request import sources_for
 
             sources = sources_for(
-                scope.subject,
+                scope.loaded_model,
                 dictionaries=units.features or (),
                 features=requests,
                 neurons=neurons,
@@ -252,7 +252,7 @@ def examples(
             )
             with pace.noted_if_stopped(note):
                 index = collect(scope, source.texts(), sources, how, out, pace, note)
-        between = " " if scope.subject.tokens is None else ""
+        between = " " if scope.loaded_model.tokens is None else ""
         put(_json(index, out) if as_json else _text(index, out, between))
 
 

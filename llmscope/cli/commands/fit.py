@@ -262,11 +262,11 @@ def fit_check(
 
             rules = CorpusRules(skip, length, held_out=held_out)
             rules.check()
-            checked = lens_for(lens, scope.subject, progress)
+            checked = lens_for(lens, scope.loaded_model, progress)
             if isinstance(checked, str):
                 raise ScopeError(checked, "a lens of this model")
             check_readout(scope)
-            file = measurements.file_of(checked, scope.subject)
+            file = measurements.file_of(checked, scope.loaded_model)
             state = _kept_in_cache(file.with_name(f"{file.stem}-{skip}-{length}"))
             finished = MeasuredPrompts(state, checked.digest)
             pace, note = JobProgress(StageLine(progress)), noted(progress)

@@ -241,7 +241,7 @@ def snapshot(
             every=every,
             style=style,
         )
-        for notice in scope.subject.notices:
+        for notice in scope.loaded_model.notices:
             tell(notice)
         if scripts[0]:  # its keys may start a generation
             rules = scope.info().rules
@@ -373,7 +373,7 @@ def _with_texts(
     if texts.answer is not None and isinstance(text, str):
         from llmscope.cli.options.answer_tokens import answer_ids
 
-        focus = replace(focus, answer=answer_ids(texts.answer, text, scope.subject.tokens))
+        focus = replace(focus, answer=answer_ids(texts.answer, text, scope.loaded_model.tokens))
     if other is not None:
         from llmscope.cli.options.edit_options import other_ids
 

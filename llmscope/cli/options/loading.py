@@ -192,19 +192,19 @@ class Loader:
         if self.translator is not None:
             from llmscope.learned.lenses.catalog import lens_for
 
-            learned = lens_for(self.translator, scope.subject, progress)
+            learned = lens_for(self.translator, scope.loaded_model, progress)
             if isinstance(learned, str):
                 raise ScopeError(learned, "another --translator, or none")
         scope.translator = self.translator
         if self.features:
             from llmscope.learned.dictionaries.catalog import headers_of
 
-            headers_of(self.features, scope.subject, progress)
+            headers_of(self.features, scope.loaded_model, progress)
         scope.features = self.features
         if self.direction is not None:
             from llmscope.learned.lenses.direction_file import directions_for
 
-            wrong = directions_for(self.direction, scope.subject)
+            wrong = directions_for(self.direction, scope.loaded_model)
             if isinstance(wrong, str):
                 raise ScopeError(wrong, "another --direction, or none")
             scope.direction = self.direction

@@ -171,8 +171,8 @@ def _figures(
     ):
         tell(line)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None
-    if text is not None and wanted.written and scope.subject.tokens is not None:
-        text += scope.subject.tokens.describe(wanted.written).text
+    if text is not None and wanted.written and scope.loaded_model.tokens is not None:
+        text += scope.loaded_model.tokens.describe(wanted.written).text
     cells = tokens_of(recording)
     drawn = not all(form.numbers for form in forms)
     tokens = figure_of(scope, recording, "tokens", Focus()) if drawn else None
@@ -247,7 +247,7 @@ def _screen(
     width, height = wanted.size if isinstance(wanted.size, tuple) else SCREEN_SIZE
     picture = capture(
         lambda post: Engine(lambda _: scope, post),
-        spec=scope.subject.spec,
+        spec=scope.loaded_model.spec,
         prompt=Marked(wanted.prompt, cut).written,
         special_tokens=wanted.special_tokens,
         workspace=wanted.workspace,

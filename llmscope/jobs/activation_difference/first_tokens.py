@@ -43,11 +43,11 @@ class FirstTokens:
     start: int
 
 
-def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list[FirstTokens]:
+def first_tokens(model: LoadedModel, texts: Iterable[str], count: int) -> list[FirstTokens]:
     """Return the beginnings of the texts that are long enough.
 
     Args:
-        subject: the model whose tokenizer reads them.
+        model: the model whose tokenizer reads them.
         texts: the texts.
         count: the number of tokens that count in each.
 
@@ -56,10 +56,10 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
     """
     tokens = []
     for text in texts:
-        read = encoded(subject, text)
+        read = encoded(model, text)
         start = next(iter(CONTENT.places_among(read.special)), len(read))
         if len(read) >= start + count:
-            whole = tuple(read.ids[: subject.anatomy.context])
+            whole = tuple(read.ids[: model.anatomy.context])
             tokens.append(FirstTokens(read.ids[: start + count], whole, start))
     if len(tokens) < LEAST:
         raise ScopeError(
@@ -70,14 +70,14 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
 
 
 def streams_at(
-    bench: InstrumentedModel, texts: Sequence[FirstTokens], count: int, passes: JobPasses
+    instrumented: InstrumentedModel, texts: Sequence[FirstTokens], count: int, passes: JobPasses
 ) -> Tensor:
     """Return the stream after each layer at the tokens that count, in float32 on the CPU.
 
     [text, layer, token, width]
 
     Args:
-        bench: the model.
+        instrumented: the model.
         texts: the texts.
         count: the number of tokens that count in each.
         passes: keeps each pass, and has those of an earlier run.
@@ -85,15 +85,15 @@ def streams_at(
     Raises:
         ScopeError: an id is not in the model's vocabulary.
     """
-    runner, streams = PromptRunner(bench.recorder, bool(bench.why_alone)), []
-    outside = bench.recorder.outside
+    runner, streams = PromptRunner(instrumented.recorder, bool(instrumented.why_alone)), []
+    outside = instrumented.recorder.outside
     for numbers in windows(range(len(texts)), SIZE):
         if (stored := passes.take(numbers)) is not None:
             streams.append(torch.from_numpy(stored[1]["streams"]))
             continue
         window = [texts[number] for number in numbers]
         prompts = [
-            prompt_from(bench.subject, text.whole if outside else text.ids) for text in window
+            prompt_from(instrumented.model, text.whole if outside else text.ids) for text in window
         ]
         of_pass = []
         for recording, text in zip(runner(prompts), window, strict=True):

@@ -77,20 +77,20 @@ def activation_difference(
         ScopeError: the models do not read the same tokens, have streams of other sizes, or B has no
             readout; or too few texts are long enough.
     """
-    reason = _unequal(a.subject, b.subject)
+    reason = _unequal(a.model, b.model)
     if reason:
         raise ScopeError(
-            f"{one_line(a.subject.name)} and {one_line(b.subject.name)} have no activation "
+            f"{one_line(a.model.name)} and {one_line(b.model.name)} have no activation "
             f"difference: {reason}",
             "a model, and one that was trained from it",
         )
-    lens = _lens(translator, a.subject)
-    layers = len(a.subject.anatomy.layers)
+    lens = _lens(translator, a.model)
+    layers = len(a.model.anatomy.layers)
     middle = layers // 2 if layer is None else layer
-    beginnings = first_tokens(a.subject, texts, tokens)
+    beginnings = first_tokens(a.model, texts, tokens)
     journal = None
     if checkpoint is not None:
-        models = {name: about_model(model.subject) for name, model in (("a", a), ("b", b))}
+        models = {name: about_model(model.model) for name, model in (("a", a), ("b", b))}
         digest = digest_of((text.start, repr(text.whole)) for text in beginnings)
         journal = Journal(checkpoint, {**models, "texts": digest, "tokens": tokens, "seed": seed})
     progress("running both models")
@@ -103,7 +103,7 @@ def activation_difference(
     except NoControl as finding:
         controls, notes = None, (f"no control with noise: {finding}",)
     progress("reading the differences")
-    readings = _readings(a.subject, b.subject, differences, controls, top_k, lens)
+    readings = _readings(a.model, b.model, differences, controls, top_k, lens)
     if not bool(mean[middle].any()):
         verdict = Verdict("refused", f"the models do not differ after layer {middle}")
     else:
@@ -116,8 +116,8 @@ def activation_difference(
         noise = None if controls is None else controls[0, middle].mean(0)
         steered = steered_texts(a, beginnings, middle, mean[middle].mean(0) * strength, noise)
     return ActivationDifference(
-        a=a.subject.adapter or a.subject.name,
-        b=b.subject.adapter or b.subject.name,
+        a=a.model.adapter or a.model.name,
+        b=b.model.adapter or b.model.name,
         layer=middle,
         texts=len(beginnings),
         mean=mean,
@@ -144,10 +144,10 @@ def _unequal(a: LoadedModel, b: LoadedModel) -> str:
     return token_difference(a, b)
 
 
-def _lens(translator: Any, subject: LoadedModel) -> LearnedLens | None:
+def _lens(translator: Any, model: LoadedModel) -> LearnedLens | None:
     if translator is None:
         return None
-    lens = lens_for(translator, subject)
+    lens = lens_for(translator, model)
     if isinstance(lens, str):
         raise ScopeError(lens, "another lens")
     return lens
@@ -167,13 +167,13 @@ def _controls(
     Raises:
         NoControl: the noise cannot be made.
     """
-    norms = weight_changes(a.subject, b.subject)
+    norms = weight_changes(a.model, b.model)
     if not norms:
         raise NoControl("no weight of A differs in B")
     means = []
     for number in range(CONTROLS):
         progress(f"control {number + 1} of {CONTROLS}")
-        with noisy(a.subject, norms, seed + number):
+        with noisy(a.model, norms, seed + number):
             passes = JobPasses(journal, model=f"control {number}")
             means.append((streams_at(a, beginnings, ours.shape[2], passes) - ours).mean(0))
     return torch.stack(means)
@@ -181,7 +181,7 @@ def _controls(
 
 @torch.no_grad()
 def read(
-    subject: LoadedModel, vectors: Tensor, top_k: int, lens: LearnedLens | None = None
+    model: LoadedModel, vectors: Tensor, top_k: int, lens: LearnedLens | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the likeliest tokens of vectors in the stream, and their probabilities.
 
@@ -189,7 +189,7 @@ def read(
     norm does not matter.
 
     Args:
-        subject: the model that reads them.
+        model: the model that reads them.
         vectors: one for each stream after a layer. [layer, token, width]
         top_k: the number of tokens.
         lens: the learned lens whose linear part they pass first; None: they do not.
@@ -197,14 +197,14 @@ def read(
     Returns:
         Ids and probabilities. [layer, token, top]
     """
-    readout = subject.anatomy.require_readout()
+    readout = model.anatomy.require_readout()
     likeliest = []
-    for layer, rows in enumerate(vectors.to(subject.device)):  # [token, width]
+    for layer, rows in enumerate(vectors.to(model.device)):  # [token, width]
         if lens is not None:
             at = [layer + 1] * len(rows)
             rows = lens(rows, at) - lens(torch.zeros_like(rows), at)
         sizes = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=1e-30)
-        scores = readout((rows / sizes * rows.shape[-1] ** 0.5).to(subject.dtype)).float()
+        scores = readout((rows / sizes * rows.shape[-1] ** 0.5).to(model.dtype)).float()
         best = scores.softmax(-1).topk(min(top_k, scores.shape[-1]), dim=-1)
         likeliest.append((best.indices.cpu(), best.values.cpu()))
     return torch.stack([ids for ids, _ in likeliest]), torch.stack(
@@ -229,9 +229,9 @@ def _readings(
         margins = margin(mean, controls)
         read_of_noise = read(a, controls[0], top_k, lens)
 
-    def words(subject: LoadedModel, likeliest: tuple[Tensor, Tensor], at: tuple[int, int]) -> Any:
+    def words(model: LoadedModel, likeliest: tuple[Tensor, Tensor], at: tuple[int, int]) -> Any:
         pairs = zip(likeliest[0][at].tolist(), likeliest[1][at].tolist(), strict=True)
-        return tuple((subject.label(token), share) for token, share in pairs)
+        return tuple((model.label(token), share) for token, share in pairs)
 
     return tuple(
         DifferenceReading(

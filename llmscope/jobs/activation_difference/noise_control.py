@@ -28,10 +28,10 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
         NoControl: a tensor of A has no counterpart of its shape in B, or its values are packed.
     """
     norms = {}
-    for name, before in a.model.named_parameters():
+    for name, before in a.module.named_parameters():
         printed = display_text(name)
         try:
-            after = _effective(b.model, name)
+            after = _effective(b.module, name)
         except Exception as error:  # modules of any kind, and PEFT's code
             raise NoControl(f"B has no weight {printed} to compare: {told(error)}") from error
         if after is before:
@@ -71,7 +71,7 @@ def noisy(a: LoadedModel, norms: Mapping[str, float], seed: int) -> Iterator[Non
         norms: by name; other tensors stay as they are.
         seed: of the noise.
     """
-    parameters: dict[str, nn.Parameter] = dict(a.model.named_parameters())
+    parameters: dict[str, nn.Parameter] = dict(a.module.named_parameters())
     weights = {name: parameters[name].data for name in norms}
     generators: dict[torch.device, torch.Generator] = {}
     try:

@@ -41,7 +41,7 @@ class Steered:
 
 
 def steered_texts(
-    bench: InstrumentedModel,
+    instrumented: InstrumentedModel,
     beginnings: Sequence[FirstTokens],
     layer: int,
     vector: Tensor,
@@ -50,7 +50,7 @@ def steered_texts(
     """Return what a model generates after some beginnings, with a vector added and without.
 
     Args:
-        bench: the model, which is not changed meanwhile.
+        instrumented: the model, which is not changed meanwhile.
         beginnings: the beginnings of texts; the first three are continued.
         layer: the layer after which the vector is added to the stream, at all tokens.
         vector: the vector. [width]
@@ -61,32 +61,34 @@ def steered_texts(
         vectors.append(noise * (torch.linalg.vector_norm(vector) / torch.linalg.vector_norm(noise)))
     steered_texts = []
     for beginning in beginnings[:EXAMPLES]:
-        texts = [_continued(bench, beginning.ids, layer, added) for added in vectors]
+        texts = [_continued(instrumented, beginning.ids, layer, added) for added in vectors]
         plain, steered, other = (*texts, None)[:3]
         assert plain is not None
         assert steered is not None
-        steered_texts.append(Steered(_text(bench, beginning.ids), plain, steered, other))
+        steered_texts.append(Steered(_text(instrumented, beginning.ids), plain, steered, other))
     return tuple(steered_texts)
 
 
-def _continued(bench: InstrumentedModel, ids: Sequence[int], layer: int, vector: Tensor) -> str:
-    tokens = bench.subject.tokens
+def _continued(
+    instrumented: InstrumentedModel, ids: Sequence[int], layer: int, vector: Tensor
+) -> str:
+    tokens = instrumented.model.tokens
     end = None if tokens is None else tokens.tokenizer.eos_token_id
-    added = vector.to(bench.subject.device)
+    added = vector.to(instrumented.model.device)
     whole = list(ids)
     while len(whole) < len(ids) + GENERATED:
         rows = range(len(whole))
-        with attached(bench.subject.anatomy, [Change("stream", layer + 1, rows, added=added)]):
-            output = bench.recorder.run([whole], last=1)
+        with attached(instrumented.model.anatomy, [Change("stream", layer + 1, rows, added=added)]):
+            output = instrumented.recorder.run([whole], last=1)
         token = int(output.logits[0, -1].argmax())
         if token == end:
             break
         whole.append(token)
-    return _text(bench, whole[len(ids) :])
+    return _text(instrumented, whole[len(ids) :])
 
 
-def _text(bench: InstrumentedModel, ids: Sequence[int]) -> str:
-    if bench.subject.tokens is None:
+def _text(instrumented: InstrumentedModel, ids: Sequence[int]) -> str:
+    if instrumented.model.tokens is None:
         return " ".join(map(str, ids))
-    text: str = bench.subject.tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
+    text: str = instrumented.model.tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
     return text

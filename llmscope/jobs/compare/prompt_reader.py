@@ -242,14 +242,14 @@ class PromptFileReader:
 
     def _tokenize(self, text: str, special_tokens: bool) -> tuple[Prompt, str, bool]:
         """Return the prompt, the text that is read, and whether that is only its beginning."""
-        subject = self._scope.subject
-        limit = min(LENGTH, subject.anatomy.context or LENGTH)
-        tokens = encoded(subject, text, special_tokens=special_tokens)
+        model = self._scope.loaded_model
+        limit = min(LENGTH, model.anatomy.context or LENGTH)
+        tokens = encoded(model, text, special_tokens=special_tokens)
         cut = len(tokens.ids) > limit
         if cut:
             last = max(0, limit - 1 - sum(tokens.special))
             text = text[: tokens.spans[last][1]]
-        return prompt_from(subject, text, special_tokens=special_tokens), text, cut
+        return prompt_from(model, text, special_tokens=special_tokens), text, cut
 
     def _record(self, prompt: Prompt, *, with_b: bool = False) -> Generator[None, None, Recording]:
         """Return the recording of a prompt; a pass that gave way runs again."""
@@ -257,7 +257,7 @@ class PromptFileReader:
             try:
                 side = self._use(with_b=with_b)
                 recorder = side.recorder
-                ids = prompt if not with_b else prompt_from(side.subject, prompt.ids)
+                ids = prompt if not with_b else prompt_from(side.loaded_model, prompt.ids)
                 recording = recorder.go_on(None, ids, self._gives_way)
                 check_prompt(recording, recorder.outside)
             except Cancelled:
@@ -290,7 +290,7 @@ class PromptFileReader:
         )
         check_finite(text, apart)
         self._sums.add(apart.kl.tolist(), int((apart.top_a == apart.top_b).sum()))
-        label = self._scope.subject.label
+        label = self._scope.loaded_model.label
         for row in self._ranking.rows(apart.kl):
             self._ranking.add(
                 hash(prompt.ids[: row + 1]),
@@ -313,7 +313,7 @@ class PromptFileReader:
         if not np.isfinite(bits[known]).all():
             raise ScopeError(f"line {text.line}: a logit is NaN or infinite", option("dtype"))
         self._sums.add(bits[known].tolist(), int((rank[known] == 1).sum()))
-        label = self._scope.subject.label
+        label = self._scope.loaded_model.label
         for row in self._ranking.rows(np.where(known, bits, -np.inf)):
             if not known[row]:
                 continue
@@ -330,4 +330,4 @@ class PromptFileReader:
             )
 
     def _before(self, text: Text, position: int) -> str:
-        return text.before(position, " " if self._scope.subject.tokens is None else "")
+        return text.before(position, " " if self._scope.loaded_model.tokens is None else "")

@@ -51,12 +51,12 @@ class _First:
 
     Attributes:
         reader: reads its streams.
-        subject: the model without its weights: its tokenizer and its sizes.
+        model: the model without its weights: its tokenizer and its sizes.
         origin: its provenance.
     """
 
     reader: Reader
-    subject: LoadedModel
+    model: LoadedModel
     origin: dict[str, Any]
 
 
@@ -97,9 +97,11 @@ def compare(
     """
     scope_a = load_a()
     first = _First(
-        reader_of(scope_a), _without_weights(scope_a.subject), provenance_of(scope_a.origin(), None)
+        reader_of(scope_a),
+        _without_weights(scope_a.loaded_model),
+        provenance_of(scope_a.origin(), None),
     )
-    notices = [f"A: {notice}" for notice in scope_a.subject.notices]
+    notices = [f"A: {notice}" for notice in scope_a.loaded_model.notices]
     try:
         with reserve(_refuse):
             scope_b = load_b()
@@ -118,7 +120,7 @@ def compare(
     else:
         more = {}
         tell("B does not fit into memory beside A: they run one after the other")
-        how = how.within(first.subject.anatomy.context)
+        how = how.within(first.model.anatomy.context)
         pace = JobProgress(progress, noun="text", source=source)
         with pace.noted_if_stopped(tell, " of A"):
             ours = _stored(scope_a, first, source, how, out, pace)
@@ -126,7 +128,7 @@ def compare(
         del scope_a  # its memory is the second model's
         scope_b = load_b()
         how = _of_both(first, scope_b, how)
-    for line in (*notices, *(f"B: {notice}" for notice in scope_b.subject.notices)):
+    for line in (*notices, *(f"B: {notice}" for notice in scope_b.loaded_model.notices)):
         tell(line)
     theirs = RunningSide(scope_b, layers=how.layers)
     about = {"prompts": name, **how.to_dict()}
@@ -140,7 +142,7 @@ def compare(
         force=force,
     )
     journal = folder.journal()
-    writer = ComparisonWriter(first.subject, (ours, theirs), scope_b, how, out, journal, tell)
+    writer = ComparisonWriter(first.model, (ours, theirs), scope_b, how, out, journal, tell)
     pace = JobProgress(progress, noun="text", source=source)
     with pace.noted_if_stopped(tell, f" in {folder.shown}"):
         stored = list(writer.shards(source, pace))
@@ -165,11 +167,11 @@ def _refuse() -> None:
     raise _NoRoom
 
 
-def _without_weights(subject: LoadedModel) -> LoadedModel:
+def _without_weights(model: LoadedModel) -> LoadedModel:
     return replace(
-        subject,
-        model=None,
-        anatomy=replace(subject.anatomy, layers=(), readout=None),
+        model,
+        module=None,
+        anatomy=replace(model.anatomy, layers=(), readout=None),
         adapted=Variants(),
         origin=None,
         reward=None,
@@ -182,12 +184,12 @@ def _of_both(first: _First, scope_b: Scope, how: CorpusComparison) -> CorpusComp
     Raises:
         ScopeError: they do not read the same tokens, or a text would be too long.
     """
-    difference = token_difference(first.subject, scope_b.subject)
+    difference = token_difference(first.model, scope_b.loaded_model)
     if difference:
         raise ScopeError(
             f"the models do not read the same tokens: {difference}", "two models with one tokenizer"
         )
-    return how.within(first.subject.anatomy.context, scope_b.subject.anatomy.context)
+    return how.within(first.model.anatomy.context, scope_b.loaded_model.anatomy.context)
 
 
 def _stable(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def _stored(
     for number, lines in enumerate(windows(source.texts(), how.shard_size)):
         pace.seen += len(lines)
         digest, done = digest_of(lines)[:16], file_of_shard(out, number)
-        texts = [] if done.exists() else tokenized(first.subject, lines, how)
+        texts = [] if done.exists() else tokenized(first.model, lines, how)
         pace.resumed(len(lines) - len(texts))
         for at, group in groups(texts):
             key = Group(number, at, digest)

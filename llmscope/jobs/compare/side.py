@@ -56,9 +56,9 @@ def reader_of(scope: Scope) -> Reader:
         ScopeError: they cannot be read.
     """
     check_readout(scope)
-    anatomy = scope.subject.anatomy
+    anatomy = scope.loaded_model.anatomy
     return Reader(
-        anatomy.require_readout(), len(anatomy.layers), anatomy.width, scope.subject.dtype
+        anatomy.require_readout(), len(anatomy.layers), anatomy.width, scope.loaded_model.dtype
     )
 
 
@@ -95,7 +95,7 @@ class RunningSide:
         self.reader = reader_of(scope)
         self._scope, self._layers = scope, layers
         # In half precision a padded pass rounds otherwise, which the comparison would show.
-        self.alone = scope.subject.dtype in (torch.float16, torch.bfloat16)
+        self.alone = scope.loaded_model.dtype in (torch.float16, torch.bfloat16)
         if not self.alone:
             with scope.unchanged():
                 self.alone = bool(why_alone(scope.recorder))
@@ -112,7 +112,7 @@ class RunningSide:
         prompts = []
         for text in texts:
             try:
-                prompts.append(prompt_from(self._scope.subject, text.ids))
+                prompts.append(prompt_from(self._scope.loaded_model, text.ids))
             except ScopeError as error:
                 raise error.at(f"line {text.line}") from error
         with self._scope.unchanged():  # torch's settings of this model

@@ -76,7 +76,7 @@ class ComparisonWriter:
     """Compares the texts of a corpus, and writes a row for each token.
 
     Args:
-        subject: the first model, perhaps without its weights.
+        model: the first model, perhaps without its weights.
         sides: both models.
         scope_b: the second model.
         how: what is measured.
@@ -87,7 +87,7 @@ class ComparisonWriter:
 
     def __init__(
         self,
-        subject: LoadedModel,
+        model: LoadedModel,
         sides: tuple[Side, Side],
         scope_b: Scope,
         how: CorpusComparison,
@@ -96,7 +96,7 @@ class ComparisonWriter:
         tell: Tell = ignore,
     ) -> None:
         self._journal, self._tell = journal, tell
-        self._subject, self._sides, self._how, self._out = subject, sides, how, out
+        self._model, self._sides, self._how, self._out = model, sides, how, out
         self._readers = (sides[0].reader, sides[1].reader)
         self._scope_b = scope_b
 
@@ -132,7 +132,7 @@ class ComparisonWriter:
     def _made(
         self, number: int, lines: Sequence[PromptText], digest: str, pace: JobProgress
     ) -> ComparedShard:
-        texts = tokenized(self._subject, lines, self._how)
+        texts = tokenized(self._model, lines, self._how)
         lengths = {text.line for text in texts}
         shard = ComparedShard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
@@ -171,7 +171,7 @@ class ComparisonWriter:
         for index, text in enumerate(texts):
             self._add(shard, text, results[index])
         with self._scope_b.unchanged():
-            shard.moved = moved.records(self._readers, self._how.layers, self._subject.label)
+            shard.moved = moved.records(self._readers, self._how.layers, self._model.label)
         return shard
 
     def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
@@ -180,7 +180,7 @@ class ComparisonWriter:
         predicted = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)
         check_finite(text, predicted)
         apart = stream_differences(self._readers, streams) if self._how.layers else None
-        between = " " if self._subject.tokens is None else ""
+        between = " " if self._model.tokens is None else ""
 
         def about(row: int) -> dict[str, Any]:
             position = begin + row
@@ -192,9 +192,9 @@ class ComparisonWriter:
                 "kl": float(predicted.kl[row]),
                 "log_p_a": float(predicted.log_p_a[row]),
                 "log_p_b": float(predicted.log_p_b[row]),
-                "top_a": self._subject.label(int(predicted.top_a[row])),
+                "top_a": self._model.label(int(predicted.top_a[row])),
                 "p_top_a": float(predicted.p_top_a[row]),
-                "top_b": self._subject.label(int(predicted.top_b[row])),
+                "top_b": self._model.label(int(predicted.top_b[row])),
                 "p_top_b": float(predicted.p_top_b[row]),
                 "parts_after": None if apart is None else _after(int(apart.parts[row])),
             }
@@ -211,7 +211,7 @@ class ComparisonWriter:
             if shard.layers is None:
                 shard.layers = LayerSums.of(len(apart.sums.tokens))
             shard.layers.add(apart.sums)
-        label = self._subject.label
+        label = self._model.label
         shard.add(
             line=[text.line] * count,
             position=range(begin, begin + count),

@@ -42,9 +42,7 @@ class Text:
         return between.join(self.pieces[:position])[-CONTEXT:]
 
 
-def tokenized(
-    subject: LoadedModel, lines: Sequence[PromptText], how: CorpusComparison
-) -> list[Text]:
+def tokenized(model: LoadedModel, lines: Sequence[PromptText], how: CorpusComparison) -> list[Text]:
     """Return the texts of a shard as a model reads them, without those that are too short.
 
     Raises:
@@ -52,7 +50,7 @@ def tokenized(
     """
     texts = []
     for line in lines:
-        tokens = encoded(subject, line.text)
+        tokens = encoded(model, line.text)
         if len(tokens.ids) < how.counting.shortest:
             continue
         ids, pieces = tokens.ids[: how.length], tokens.pieces[: how.length]

@@ -130,15 +130,15 @@ def collect(
             )
         progress.stage("writing")
         index = Index(
-            model=scope.subject.spec,
-            revision=scope.subject.revision,
+            model=scope.loaded_model.spec,
+            revision=scope.loaded_model.revision,
             corpus=how.name,
             prompts=run.prompts,
             tokens=run.collectors[0].statistics.tokens,
             groups=tuple(source.group for source in sources),
             about={**about, PROMPTS: run.digest},
         )
-        _write(folder, run.collectors, sources, scope.subject.label, index)
+        _write(folder, run.collectors, sources, scope.loaded_model.label, index)
         state.remove()
     return index
 
@@ -194,12 +194,12 @@ def emptied(folder: Path) -> None:
 
 def _about(scope: Scope, sources: Sequence[UnitSource], how: Collection) -> dict[str, Any]:
     """Return everything that the examples depend on, as JSON types."""
-    subject = scope.subject
+    model = scope.loaded_model
     return {
-        "model": subject.spec,
-        "revision": subject.revision,
-        "adapter": subject.adapter,
-        "dtype": str(subject.dtype).removeprefix("torch."),
+        "model": model.spec,
+        "revision": model.revision,
+        "adapter": model.adapter,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "units": [source.group.to_dict() for source in sources],
         "corpus": how.name,
         "corpus_bytes": how.size,
@@ -243,7 +243,7 @@ class _Run:
         self._runner = PromptRunner.of(scope.recorder)
         self._whole = any(source.whole for source in sources)
         self._checked = False
-        context = scope.subject.anatomy.context
+        context = scope.loaded_model.anatomy.context
         self._length = how.length if context is None else min(how.length, context)
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sources_for(
-    subject: LoadedModel,
+    model: LoadedModel,
     *,
     dictionaries: Sequence[Given] = (),
     features: Sequence[FeatureRequest] = (),
@@ -27,7 +27,7 @@ def sources_for(
     """Return the sources of units, those of one place together.
 
     Args:
-        subject: the model.
+        model: the model.
         dictionaries: dictionaries and names; if empty, those that ship with the model.
         features: which features of them.
         neurons, heads: by layer.
@@ -38,9 +38,9 @@ def sources_for(
     """
     sources: list[UnitSource] = []
     if features:
-        headers = headers_of(dictionaries, subject, progress)
+        headers = headers_of(dictionaries, model, progress)
         for header, chosen in _by_dictionary(headers, features):
-            sources.append(FeatureSource(loaded(header, subject), chosen))
+            sources.append(FeatureSource(loaded(header, model), chosen))
     sources += [NeuronSource(layer, indices) for layer, indices in (neurons or {}).items()]
     sources += [HeadSource(layer, indices) for layer, indices in (heads or {}).items()]
     return sources

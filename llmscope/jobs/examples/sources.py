@@ -195,7 +195,7 @@ class HeadSource(UnitSource):
         first = _checked(recording, self.layer, lambda: self._outputs(recording, range(1)))
         _check_verdict(verdicts, "patterns", self.layer, "heads")
         _check_count("head", self.layer, self.indices, first.shape[1])
-        layer = recording.subject.anatomy.layers[self.layer]
+        layer = recording.model.anatomy.layers[self.layer]
         if layer.heads_norm is not None:
             raise ScopeError(
                 f"the heads of layer {self.layer} share a norm: none has a write of its own",
@@ -214,7 +214,7 @@ class HeadSource(UnitSource):
         return Entries.of_all(np.ascontiguousarray(writes.norm(dim=-1).T.cpu().numpy()))
 
     def _outputs(self, recording: Recording, rows: range) -> Tensor:
-        if recording.subject.anatomy.layers[self.layer].attention_out is None:
+        if recording.model.anatomy.layers[self.layer].attention_out is None:
             raise NoPlace(f"layer {self.layer} has no heads that were found")
         return head_outputs(recording, self.layer, rows)
 

@@ -79,9 +79,9 @@ def measure_for(
         ScopeError: a text is no single token of the model.
     """
     if rule.tokens is not None:
-        subject = runner.recorder.subject
+        model = runner.recorder.model
         up, down = (
-            target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in rule.tokens
+            target_id(token, model.tokens, model.anatomy.vocabulary) for token in rule.tokens
         )
         first, second = (display_text(token, whitespace=True) for token in rule.tokens)
         words = f"log p(‹{first}›) − log p(‹{second}›)"
@@ -144,7 +144,7 @@ def dose_response(
         if (stored := passes.take([at])) is not None:
             values = stored[1]["values"]
         else:
-            prompt = prompt_from(runner.recorder.subject, examples[at].text + measure.suffix)
+            prompt = prompt_from(runner.recorder.model, examples[at].text + measure.suffix)
             values = _measured(runner, prompt, layer, added, measure)
             passes.add([at], {"values": values})
         moved = (values[1:] - values[0]).reshape(len(vectors), len(strengths))
@@ -220,14 +220,13 @@ def _measured(
 
     The passes of a batch are of one prompt, so that none is padded.
     """
-    subject, rows, values = runner.recorder.subject, range(len(prompt)), []
+    model, rows, values = runner.recorder.model, range(len(prompt)), []
     size = 1 if runner.alone else SIZE
     for first in range(0, len(added), size):
         vectors = added[first : first + size]
         jobs = [
-            [Change("stream", layer + 1, rows, added=vector.to(subject.device))]
-            for vector in vectors
+            [Change("stream", layer + 1, rows, added=vector.to(model.device))] for vector in vectors
         ]
-        with attached(subject.anatomy, (), jobs=jobs):
+        with attached(model.anatomy, (), jobs=jobs):
             values += [measure.of(recording) for recording in runner([prompt] * len(vectors))]
     return np.array(values)

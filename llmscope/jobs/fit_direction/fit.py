@@ -97,7 +97,7 @@ def fit_direction(
     """
     check_method(fit.method)
     check_position(fit.position)
-    count = len(scope.subject.anatomy.layers)
+    count = len(scope.loaded_model.anatomy.layers)
     layers = _layers(fit.layers, count)
     split = fit.split or ("file" if examples[0].part else "group")
     test = choose_test(examples, split, fit.test_share, fit.seed)
@@ -142,9 +142,9 @@ def fit_direction(
                     *(runner, probes[dosed].direction, dosed, test_texts, measure, fit.dose),
                     *(fit.seed, progress, journal),
                 )
-    kind = str(getattr(scope.subject.model.config, "model_type", ""))
-    about = {**about_model(scope.subject), "model_type": kind}
-    width = scope.subject.anatomy.width
+    kind = str(getattr(scope.loaded_model.module.config, "model_type", ""))
+    about = {**about_model(scope.loaded_model), "model_type": kind}
+    width = scope.loaded_model.anatomy.width
     return Directions(fit.method, fit.position, width, count, best, probes, about, sets, dose)
 
 
@@ -152,7 +152,7 @@ def _about(scope: Scope, examples: Sequence[LabelledText], fit: DirectionFit) ->
     """Return what the passes of a fit depend on, as JSON types."""
     texts = digest_of((example.line, example.text) for example in examples)
     options = {name: value for name, value in asdict(fit).items() if name != "checkpoint"}
-    return {**about_model(scope.subject), **options, "texts": texts}
+    return {**about_model(scope.loaded_model), **options, "texts": texts}
 
 
 def _layers(chosen: Sequence[int] | None, count: int) -> tuple[int, ...]:

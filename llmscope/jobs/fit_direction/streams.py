@@ -81,7 +81,7 @@ def streams(
         ScopeError: a text cannot be tokenized or has no such token, a stream is not finite, or
             memory does not hold them.
     """
-    width = runner.recorder.subject.anatomy.width
+    width = runner.recorder.model.anatomy.width
     needed, free = 4 * len(layers) * len(examples) * width, available(torch.device("cpu"))
     if 2 * needed > free:  # one layer after another is fitted in float64 beside them
         raise ScopeError(
@@ -92,7 +92,7 @@ def streams(
     prompts, places = [], []
     for example in examples:
         try:
-            prompt = prompt_from(runner.recorder.subject, example.text)
+            prompt = prompt_from(runner.recorder.model, example.text)
         except ScopeError as error:
             raise error.at(f"line {example.line}") from None
         there = places_of(prompt, position)

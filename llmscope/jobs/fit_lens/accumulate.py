@@ -103,7 +103,7 @@ def add_prompts(
         if turn == resumed - 1:
             if digest != sums.digest:
                 raise _other_prompts()
-            check_model(sums.latest, partial(compute, prompt, turn), scope.subject)
+            check_model(sums.latest, partial(compute, prompt, turn), scope.loaded_model)
         elif turn >= resumed:
             error = add(compute(prompt, turn), prompt, digest)
             report(FitState(sums.prompts, error, time.monotonic() - begun))
@@ -115,21 +115,21 @@ def add_prompts(
 
 
 def check_model(
-    latest: Mapping[int, float], results: Callable[[], Mapping[int, Tensor]], subject: LoadedModel
+    latest: Mapping[int, float], results: Callable[[], Mapping[int, Tensor]], model: LoadedModel
 ) -> None:
     """Check that the model gives again what the latest prompt of a checkpoint gave.
 
     Args:
         latest: the norms of its results, by stream; empty in checkpoints of earlier versions.
         results: returns the results of that prompt.
-        subject: the model.
+        model: the model.
 
     Raises:
         ScopeError: it gives something else: it is in another state.
     """
     if not latest:
         return
-    norms, bound = norms_of(results()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
+    norms, bound = norms_of(results()), SAME if model.dtype.itemsize > 2 else SAME_IN_HALF
     if any(not abs(norms[at] - norm) <= bound * norm for at, norm in latest.items()):
         raise ScopeError(
             "the checkpoint was made with the model in another state: its last prompt gives "

@@ -39,7 +39,7 @@ def check_readout(scope: Scope) -> None:
         ScopeError: the model has no unembedding that was found, or it does not give its logits.
     """
     verdict = scope.verdicts("readout")
-    if verdict.status == "refused" or scope.subject.anatomy.readout is None:
+    if verdict.status == "refused" or scope.loaded_model.anatomy.readout is None:
         raise ScopeError(
             f"streams of the model cannot be read: {verdict.reason or NO_READOUT}",
             f"another model; a Jacobian lens can be fitted with {option('held-out', 0)}",
@@ -78,7 +78,7 @@ def streams_of(recorder: Recorder, prompt: CorpusPrompt) -> Tensor:
     rows = [
         recording.rows("stream", stream, prompt.places) for stream in range(recording.layers + 1)
     ]
-    return torch.stack([row.to(recorder.subject.device) for row in rows if row is not None])
+    return torch.stack([row.to(recorder.model.device) for row in rows if row is not None])
 
 
 class MeasuredPrompts:
@@ -179,8 +179,8 @@ def measure(
             is kept.
     """
     finished = finished or MeasuredPrompts(JobState(None, {}, entry=ENTRY), "")
-    readout = recorder.subject.anatomy.require_readout()
-    streams = len(recorder.subject.anatomy.layers) + 1
+    readout = recorder.model.anatomy.require_readout()
+    streams = len(recorder.model.anatomy.layers) + 1
     ways = [_Sums.of(streams) for _ in WAYS]
     tuned = lens.kind == "tuned"
     constant = _mean_prediction(recorder, prompts, finished) if tuned else None
@@ -228,7 +228,7 @@ def _mean_prediction(
     finished: MeasuredPrompts,
 ) -> Tensor:
     """Return the logarithm of the mean of the model's distributions. [token]"""
-    readout, device = recorder.subject.anatomy.require_readout(), recorder.subject.device
+    readout, device = recorder.model.anatomy.require_readout(), recorder.model.device
 
     def distribution(prompt: CorpusPrompt) -> Tensor:
         last = streams_of(recorder, prompt)[-1]

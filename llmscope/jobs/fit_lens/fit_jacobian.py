@@ -86,9 +86,9 @@ def fit_jacobian(
         ScopeError: no prompt counts, the model gives no gradients, or a checkpoint is of another
             fit.
     """
-    subject, rules = scope.subject, fit.rules
+    model, rules = scope.loaded_model, fit.rules
     rules.check()
-    width, layers = subject.anatomy.width, len(subject.anatomy.layers)
+    width, layers = model.anatomy.width, len(model.anatomy.layers)
     if layers < 2:
         raise ScopeError("the model has one layer, whose output is the last stream", "another")
     if rules.held_out:
@@ -101,7 +101,7 @@ def fit_jacobian(
     if not 0 < backwards <= width:
         raise ScopeError(f"there are {width} rows, and {backwards} backwards", f"1 to {width}")
     estimator = Estimator(fit.estimator, backwards, seed=rules.shard)
-    about = _about(subject, fit, backwards)
+    about = _about(model, fit, backwards)
     streams = range(1, layers)
     state_file = JobState(fit.checkpoint, about, entry=ENTRY)
     running = state_file.load(RunningMean.from_state) or RunningMean.of(streams, width)
@@ -141,7 +141,7 @@ def fit_jacobian(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
                 f"more prompts or {option('backwards')}",
             )
-        lens = _lens(running, subject, about)
+        lens = _lens(running, model, about)
         if not held_out:
             return lens
         state = FitState(running.prompts, max(running.errors.values()))
@@ -153,14 +153,14 @@ def fit_jacobian(
         return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
-def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, Any]:
+def _about(model: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, Any]:
     """Return what is kept with a lens, apart from what its prompts gave."""
     rules = fit.rules
     return {
-        **about_model(subject),
+        **about_model(model),
         "estimator": "jacobian_lens" if fit.estimator == "exact" else f"jacobian_{fit.estimator}",
         "backwards": backwards,
-        "target_layer": len(subject.anatomy.layers) - 1,
+        "target_layer": len(model.anatomy.layers) - 1,
         "corpus": fit.name or "prompts",
         "skip_first_positions": rules.skip,
         "max_seq_len": rules.length,
@@ -169,22 +169,22 @@ def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, 
     }
 
 
-def about_model(subject: LoadedModel) -> dict[str, Any]:
+def about_model(model: LoadedModel) -> dict[str, Any]:
     """Return what is kept with a lens of the model that it was fitted for."""
-    revision = subject.revision
+    revision = model.revision
     commit = revision is not None and len(revision) == COMMIT
     return {
-        "model_name": next(iter(names_of(subject)), None),
+        "model_name": next(iter(names_of(model)), None),
         # Other tools compare the revision with the hub's commit, so a file's digest stands apart.
         "model_revision": revision if commit else None,
         **({} if commit or revision is None else {"model_digest": revision}),
-        **({} if subject.adapter is None else {"adapter": subject.adapter}),
-        "fit_dtype": str(subject.dtype).removeprefix("torch."),
+        **({} if model.adapter is None else {"adapter": model.adapter}),
+        "fit_dtype": str(model.dtype).removeprefix("torch."),
         "processing": {"weight_basis": RAW},
     }
 
 
-def _lens(running: RunningMean, subject: LoadedModel, about: dict[str, Any]) -> LearnedLens:
+def _lens(running: RunningMean, model: LoadedModel, about: dict[str, Any]) -> LearnedLens:
     maps = {stream: AffineMap(running.mean(stream)) for stream in running.sums}
     errors = {str(stream - 1): error for stream, error in running.errors.items()}
     header = {
@@ -192,6 +192,6 @@ def _lens(running: RunningMean, subject: LoadedModel, about: dict[str, Any]) -> 
         "n_prompts": running.prompts,
         "standard_error": None if int(running.counts.min()) < 2 else errors,
     }
-    anatomy = subject.anatomy
-    serial = state_of(subject.model).serial
+    anatomy = model.anatomy
+    serial = state_of(model.module).serial
     return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), header, state=serial)

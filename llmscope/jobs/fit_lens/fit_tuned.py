@@ -102,13 +102,13 @@ def fit_tuned(
         ScopeError: no prompt counts, the model has no unembedding that was found, the sums do not
             fit in memory, or a checkpoint is of another fit.
     """
-    subject, rules = scope.subject, fit.rules
+    model, rules = scope.loaded_model, fit.rules
     rules.check()
-    width, layers = subject.anatomy.width, len(subject.anatomy.layers)
+    width, layers = model.anatomy.width, len(model.anatomy.layers)
     check_readout(scope)
-    readout = subject.anatomy.require_readout()
+    readout = model.anatomy.require_readout()
     _check_room(width, layers)
-    about = _about(subject, fit)
+    about = _about(model, fit)
     state_file = JobState(fit.checkpoint, {**about, "rate": fit.rate}, entry=ENTRY)
     sums, steps = _resumed(state_file, layers, width)
     if sums.prompts:
@@ -164,7 +164,7 @@ def fit_tuned(
             for stream in range(layers)
         }
         about |= {"n_prompts": sums.prompts}
-        serial = state_of(subject.model).serial
+        serial = state_of(model.module).serial
         lens = LearnedLens("tuned", maps, width, layers, about, state=serial)
         if not held_out:
             return lens
@@ -172,11 +172,11 @@ def fit_tuned(
         return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
-def _about(subject: LoadedModel, fit: TunedFit) -> dict[str, Any]:
+def _about(model: LoadedModel, fit: TunedFit) -> dict[str, Any]:
     """Return what is kept with a lens, apart from what its prompts gave."""
     rules = fit.rules
     return {
-        **about_model(subject),
+        **about_model(model),
         "estimator": "tuned_lens",
         "corpus": fit.name or "prompts",
         "skip_first_positions": rules.skip,
@@ -374,7 +374,7 @@ def _descend(
         keep: called after each step.
         steps: those that an earlier run took.
     """
-    subject, device = recorder.subject, recorder.subject.device
+    model, device = recorder.model, recorder.model.device
     parameters = [nn.Parameter(values.to(device)) for values in (weights, biases)]
     optimiser = torch.optim.Adam(parameters, lr=fit.rate)
     steps.load(parameters, optimiser)
@@ -391,7 +391,7 @@ def _descend(
             x = streams[stream].float()
             with torch.enable_grad():
                 mapped = x + x @ parameters[0][stream].T + parameters[1][stream]
-                logits = differentiable_logits(readout, mapped.to(subject.dtype))
+                logits = differentiable_logits(readout, mapped.to(model.dtype))
                 kl = (target.exp() * (target - logits.log_softmax(-1))).sum(-1).mean()
                 torch.autograd.backward(kl, inputs=parameters)
         optimiser.step()

@@ -34,7 +34,7 @@ def batch_for(recorder: Recorder, tokens: int, width: int) -> int:
     """Return how many copies of a prompt of `tokens` go through the model together."""
     if recorder.outside:  # it may depend on the other prompts of a batch
         return 1
-    room = TOKENS.get(recorder.subject.device.type, TOKENS_ELSEWHERE)
+    room = TOKENS.get(recorder.model.device.type, TOKENS_ELSEWHERE)
     return max(1, min(width, room // tokens))
 
 
@@ -59,17 +59,17 @@ def jacobian_rows(
     Raises:
         ScopeError: the model gives no gradients.
     """
-    subject = recorder.subject
-    why_not = why_no_gradients(subject.model)
+    model = recorder.model
+    why_not = why_no_gradients(model.module)
     if why_not:
         raise ScopeError(why_not, "the model loaded again")
     rows_of_stream: dict[int, list[Tensor]] = {stream: [] for stream in streams}
-    device = subject.device
+    device = model.device
     index = torch.tensor(list(places), device=device)
-    shape = batch, len(ids), subject.anatomy.width
-    with torch.enable_grad(), _frozen(subject.model), _caught(recorder, streams, shape) as caught:
+    shape = batch, len(ids), model.anatomy.width
+    with torch.enable_grad(), _frozen(model.module), _caught(recorder, streams, shape) as caught:
         recorder.run([list(ids)] * batch, grad=True, last=0)
-        last = caught[len(subject.anatomy.layers)]
+        last = caught[len(model.anatomy.layers)]
         sources = [caught[stream] for stream in streams]
         for start in range(0, len(cotangents), batch):
             block = cotangents[start : start + batch]
@@ -104,7 +104,7 @@ def _caught(
     Raises:
         ScopeError: a stream has another shape, or a layer runs twice.
     """
-    layers = recorder.subject.anatomy.layers
+    layers = recorder.model.anatomy.layers
     caught: dict[int, Tensor] = {}
     root = min(streams)
 

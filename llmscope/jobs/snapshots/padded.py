@@ -81,10 +81,10 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     outside = scope.recorder.outside
     if outside:
         return f"{outside} may depend on the other prompts of a batch"
-    attends = any(layer.kind == "attention" for layer in scope.subject.anatomy.layers)
+    attends = any(layer.kind == "attention" for layer in scope.loaded_model.anatomy.layers)
     if attends and not scope.recorder.reuses:  # the probe is too short to show all that it needs
         return "its tokens depend on more than keys and values of earlier ones"
-    whole = probe(scope.subject)
+    whole = probe(scope.loaded_model)
     lengths = [min(length, len(whole)) for length in PROBE]
     prompts = [
         replace(whole, ids=whole.ids[-n:], labels=whole.labels[:n], special=whole.special[:n])

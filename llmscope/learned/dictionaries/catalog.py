@@ -28,20 +28,20 @@ Given = str | Dictionary
 
 
 def headers_of(
-    sources: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
+    sources: Sequence[Given], model: LoadedModel, progress: Progress | None = None
 ) -> list[DictionaryHeader | Dictionary]:
     """Return the headers of dictionaries in the order of the model; a loaded one as it is.
 
     Args:
         sources: dictionaries and names; if empty, those that ship with the model.
-        subject: the model.
+        model: the model.
         progress: called with the progress of a download; None reports nothing.
 
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
     entries: list[DictionaryHeader | Dictionary] = []
-    for source in sources or known_dictionaries(subject):
+    for source in sources or known_dictionaries(model):
         if isinstance(source, Dictionary):
             entries.append(source)
         else:
@@ -67,7 +67,7 @@ def headers_at(name: str, progress: Progress | None = None) -> list[DictionaryHe
 
 
 def facts_of(
-    sources: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
+    sources: Sequence[Given], model: LoadedModel, progress: Progress | None = None
 ) -> tuple[DictionaryFacts, ...]:
     """Return the facts about dictionaries, in the order of `headers_of`.
 
@@ -79,8 +79,8 @@ def facts_of(
     """
     facts = [
         (header_of(header), source if isinstance(source, str) else "")
-        for source in sources or known_dictionaries(subject)
-        for header in headers_of([source], subject, progress)
+        for source in sources or known_dictionaries(model)
+        for header in headers_of([source], model, progress)
     ]
     facts.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
     return tuple(
@@ -101,14 +101,14 @@ def header_of(entry: DictionaryHeader | Dictionary) -> DictionaryHeader:
     return entry.header if isinstance(entry, Dictionary) else entry
 
 
-def loaded(entry: DictionaryHeader | Dictionary, subject: LoadedModel) -> Dictionary:
+def loaded(entry: DictionaryHeader | Dictionary, model: LoadedModel) -> Dictionary:
     """Return a dictionary with its weights on the model's device.
 
     Raises:
         ScopeError: it cannot be read, or memory does not hold it.
     """
     whole = entry if isinstance(entry, Dictionary) else read_dictionary(entry)
-    return whole.on(subject.device)
+    return whole.on(model.device)
 
 
 def located(name: str, progress: Progress | None = None) -> Path:
@@ -130,11 +130,11 @@ def located(name: str, progress: Progress | None = None) -> Path:
     raise ScopeError(f"there is no dictionary {one_line(name)}", f"{FORMS}, or org/name:path")
 
 
-def known_dictionaries(subject: LoadedModel) -> tuple[str, ...]:
+def known_dictionaries(model: LoadedModel) -> tuple[str, ...]:
     """Return the name of the dictionaries that ship with a model; empty if none do."""
-    name = subject.spec.removeprefix("builtin:")
+    name = model.spec.removeprefix("builtin:")
     own_name = f"{name}-features"
-    return (own_name,) if name != subject.spec and own_name in _shipped_names() else ()
+    return (own_name,) if name != model.spec and own_name in _shipped_names() else ()
 
 
 def _shipped_names() -> tuple[str, ...]:

@@ -31,13 +31,13 @@ KINDS = ("jacobian", "tuned")
 
 
 def lens_for(
-    source: Any, subject: LoadedModel, progress: Progress | None = None
+    source: Any, model: LoadedModel, progress: Progress | None = None
 ) -> LearnedLens | str:
     """Return a lens for a model, or the reason why it does not fit.
 
     Args:
         source: a lens, or a name as above.
-        subject: the model.
+        model: the model.
         progress: called with the progress of a download; None reports nothing.
 
     Raises:
@@ -46,21 +46,21 @@ def lens_for(
     if isinstance(source, LearnedLens):
         lens = source
     else:
-        path = located(source, subject, progress)
-        read = read_lens(str(path), source=source, allow_pickle=subject.allow_pickle)
-        lens = _with_measurements(read, subject)
-    reason = misfit(lens, subject)
+        path = located(source, model, progress)
+        read = read_lens(str(path), source=source, allow_pickle=model.allow_pickle)
+        lens = _with_measurements(read, model)
+    reason = misfit(lens, model)
     return reason or lens
 
 
-def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
+def misfit(lens: LearnedLens, model: LoadedModel) -> str:
     """Return why a lens does not fit a model; "" if it may fit."""
-    anatomy = subject.anatomy
+    anatomy = model.anatomy
     return lens.misfit(
         layers=len(anatomy.layers),
         width=anatomy.width,
-        names=names_of(subject),
-        revision=subject.revision,
+        names=names_of(model),
+        revision=model.revision,
     )
 
 
@@ -68,12 +68,12 @@ _measured: dict[int, tuple[LearnedLens, int, LearnedLens]] = {}
 """By the identity of a lens: the lens, when it was measured, and it with the measurement."""
 
 
-def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
+def _with_measurements(lens: LearnedLens, model: LoadedModel) -> LearnedLens:
     """Return the lens with what `llmscope fit check` measured of it last, or as it is.
 
     The same object comes back for the same lens and measurement: figures are cached by it.
     """
-    file = measurements.file_of(lens, subject)
+    file = measurements.file_of(lens, model)
     try:
         changed = file.stat().st_mtime_ns
     except OSError:
@@ -81,7 +81,7 @@ def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
     before = _measured.get(id(lens))
     if before is not None and before[:2] == (lens, changed):
         return before[2]
-    held_out = measurements.read(file, len(subject.anatomy.layers) + 1)
+    held_out = measurements.read(file, len(model.anatomy.layers) + 1)
     if held_out is None:
         return lens
     while len(_measured) >= KEPT:
@@ -90,17 +90,17 @@ def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
     return _measured[id(lens)][2]
 
 
-def located(name: str, subject: LoadedModel, progress: Progress | None = None) -> Path:
+def located(name: str, model: LoadedModel, progress: Progress | None = None) -> Path:
     """Return the path that a name leads to, after a download if it is on the hub.
 
     Raises:
         ScopeError: it leads nowhere.
     """
     if name in KINDS:
-        lens_known = next((lens for lens in known(subject) if lens.kind == name), None)
+        lens_known = next((lens for lens in known(model) if lens.kind == name), None)
         if lens_known is None:
-            raise ScopeError(f"no {name} lens is known for {display_text(subject.name)}", FORMS)
-        file_of_lens = next((file for file in shipped(subject) if file.stem == name), None)
+            raise ScopeError(f"no {name} lens is known for {display_text(model.name)}", FORMS)
+        file_of_lens = next((file for file in shipped(model) if file.stem == name), None)
         if file_of_lens is not None:
             return file_of_lens
         name = lens_known.name
@@ -114,24 +114,24 @@ def located(name: str, subject: LoadedModel, progress: Progress | None = None) -
     raise ScopeError(f"there is no lens {one_line(name)}", f"{FORMS}, or org/name:path")
 
 
-def known(subject: LoadedModel) -> Sequence[Known]:
+def known(model: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    lenses = [Known(file.stem, file.stem) for file in shipped(subject)]
+    lenses = [Known(file.stem, file.stem) for file in shipped(model)]
     kinds = {lens.kind for lens in lenses}
-    return (*lenses, *(lens for lens in published(names_of(subject)) if lens.kind not in kinds))
+    return (*lenses, *(lens for lens in published(names_of(model)) if lens.kind not in kinds))
 
 
-def known_lenses(subject: LoadedModel) -> tuple[str, ...]:
+def known_lenses(model: LoadedModel) -> tuple[str, ...]:
     """Return the lenses known for a model that are on this machine."""
-    return tuple(file.stem for file in shipped(subject))
+    return tuple(file.stem for file in shipped(model))
 
 
-def shipped(subject: LoadedModel) -> tuple[Path, ...]:
+def shipped(model: LoadedModel) -> tuple[Path, ...]:
     """Return the lenses that come with a built-in model, sorted; none for any other model.
 
     They are also read with an adapter on the model, and the verdict tells so.
     """
-    name = subject.spec.removeprefix("builtin:")
-    if name == subject.spec:
+    name = model.spec.removeprefix("builtin:")
+    if name == model.spec:
         return ()
     return tuple(sorted((builtin.home() / f"{name}-lenses").glob("*.safetensors")))

@@ -127,18 +127,18 @@ def read_directions(name: str) -> Directions:
     return _read(path, name, path.stat().st_mtime_ns)
 
 
-def directions_for(source: Any, subject: LoadedModel) -> Directions | str:
+def directions_for(source: Any, model: LoadedModel) -> Directions | str:
     """Return the directions for a model, or the reason why they do not fit.
 
     Args:
         source: directions, or the path of a file.
-        subject: the model.
+        model: the model.
 
     Raises:
         ScopeError: there is no such file, or it cannot be read.
     """
     directions = source if isinstance(source, Directions) else read_directions(str(source))
-    anatomy = subject.anatomy
+    anatomy = model.anatomy
     return directions.misfit(layers=len(anatomy.layers), width=anatomy.width) or directions
 
 

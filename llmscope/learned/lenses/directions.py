@@ -285,17 +285,17 @@ class Directions:
             return f"the direction is for {self.layers} layers, and the model has {layers}"
         return ""
 
-    def verdict(self, layer: int, subject: LoadedModel | None = None) -> Verdict:
+    def verdict(self, layer: int, model: LoadedModel | None = None) -> Verdict:
         """Return how far the probe of a layer can be trusted.
 
         Args:
             layer: one that has a direction.
-            subject: the model that it is used on; None: the one it was fitted for.
+            model: the model that it is used on; None: the one it was fitted for.
         """
-        doubt = self.doubt(layer, subject)
+        doubt = self.doubt(layer, model)
         return Verdict("partial", doubt) if doubt else VERIFIED
 
-    def doubt(self, layer: int, subject: LoadedModel | None = None) -> str:
+    def doubt(self, layer: int, model: LoadedModel | None = None) -> str:
         """Return why the probe of a layer is not to be trusted; "" if held-out texts bear it out.
 
         Its interval has to lie above every shuffled label, and its AUC above every random
@@ -303,7 +303,7 @@ class Directions:
         """
         figures = self.probes[layer].figures
         of_held_out, shuffled, random = figures.held_out, figures.shuffled, figures.random
-        other = "" if subject is None else self._other_model(subject)
+        other = "" if model is None else self._other_model(model)
         if other:
             return f"it was fitted for {other}"
         if self.sets.leak:
@@ -321,13 +321,13 @@ class Directions:
             )
         return ""
 
-    def _other_model(self, subject: LoadedModel) -> str:
+    def _other_model(self, model: LoadedModel) -> str:
         """Return the model that it was fitted for; "" if it is this one, or may be."""
-        names = names_of(subject)
+        names = names_of(model)
         if names and self.model and not any(alike(self.model, name) for name in names):
             return one_line(self.model)
         fitted = self.about.get("adapter")
-        if fitted == subject.adapter:
+        if fitted == model.adapter:
             return ""
         return "the model " + (
             "without an adapter" if fitted is None else f"with the adapter {one_line(str(fitted))}"

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
 
 
-def file_of(lens: LearnedLens, subject: LoadedModel) -> Path:
+def file_of(lens: LearnedLens, model: LoadedModel) -> Path:
     """Return the file for the measurements of a lens on a model."""
-    model = [subject.spec, subject.revision, subject.adapter, str(subject.dtype)]
-    key = hashlib.sha256(json.dumps([lens.digest, *model, *_weights(subject)]).encode()).hexdigest()
+    module = [model.spec, model.revision, model.adapter, str(model.dtype)]
+    key = hashlib.sha256(json.dumps([lens.digest, *module, *_weights(model)]).encode()).hexdigest()
     return cache_folder() / "lenses" / f"{key}.json"
 
 
 _known: WeakKeyDictionary[LoadedModel, list[str]] = WeakKeyDictionary()
 
 
-def _weights(subject: LoadedModel) -> list[str]:
+def _weights(model: LoadedModel) -> list[str]:
     """Return name, size and time of the model's files: weights written anew are another model.
 
     They are read once for a loaded model, as a lens is looked up for each figure.
     """
-    if subject not in _known:
-        files = [path for folder in subject.folders for path in sorted(folder.glob("*"))]
+    if model not in _known:
+        files = [path for folder in model.folders for path in sorted(folder.glob("*"))]
         stats = [(file.name, file.stat()) for file in files if file.is_file()]
-        _known[subject] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
-    return _known[subject]
+        _known[model] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    return _known[model]
 
 
 def read(file: Path, streams: int) -> HeldOut | None:

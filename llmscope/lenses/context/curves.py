@@ -64,7 +64,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
 
 def _said(recording: Recording, start: int, end: int) -> str:
     """Return the text of a range of tokens, with characters split over tokens joined again."""
-    tokens, prompt = recording.subject.tokens, recording.prompt
+    tokens, prompt = recording.model.tokens, recording.prompt
     if tokens is None:
         return "".join(prompt.labels[start:end])
     return tokens.describe(prompt.ids[start:end]).text
@@ -106,7 +106,7 @@ def gain(
     from llmscope.record.context.split import labels_with_lines, parts_of
 
     answer = _answer(recording, query, focus)
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     length = len(recording) + len(answer) - 1
     if anatomy.context is not None and length > anatomy.context:
         yield Figure.refused(
@@ -160,7 +160,7 @@ def _answer(recording: Recording, query: Query, focus: Focus) -> tuple[int, ...]
         answer = (focus.target,)
     else:
         answer = (int(prompted_logits(recording, query)[-1].argmax()),)
-    vocabulary = recording.subject.anatomy.vocabulary
+    vocabulary = recording.model.anatomy.vocabulary
     if not answer:
         raise WrongValueError("the answer is empty")
     if not all(0 <= token < vocabulary for token in answer):
@@ -169,5 +169,5 @@ def _answer(recording: Recording, query: Query, focus: Focus) -> tuple[int, ...]
 
 
 def _text(recording: Recording, answer: tuple[int, ...]) -> str:
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     return " ".join(map(str, answer)) if tokens is None else tokens.describe(answer).text

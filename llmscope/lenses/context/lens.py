@@ -70,7 +70,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     from llmscope.record.context.low_rank import Unpatchable
     from llmscope.record.context.split import labels_with_lines, query_of, query_start
 
-    lesson = recording.subject.lesson
+    lesson = recording.model.lesson
     if lesson is not None and focus.mode in ("last", "query"):
         try:
             return carried_figure(recording, lesson)
@@ -125,7 +125,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
         return float((prompted - run.logits).abs().max())
 
     def likeliest(logits: torch.Tensor) -> str:
-        return recording.subject.label(int(logits[-1].argmax()))
+        return recording.model.label(int(logits[-1].argmax()))
 
     runs = (patched, alone, naive)
     divergences, differences = [kl(run) for run in runs], [difference(run) for run in runs]
@@ -160,7 +160,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
                 {"prompted": prompted, "patched": patched.logits}
                 | {"naive": naive.logits, "alone": alone.logits},
                 prompted,
-                recording.subject.label,
+                recording.model.label,
             ),
             "caption": (
                 _proof("KL from the prompted run, nats", divergences),

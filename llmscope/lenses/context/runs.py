@@ -83,6 +83,6 @@ def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
             "context": len(lesson.context),
             "kl_taught": float(kl_divergence(prompted, runs["taught"])[-1]),
             "kl_unpatched": float(kl_divergence(prompted, runs["alone"])[-1]),
-            **beside(runs, prompted, recording.subject.label),
+            **beside(runs, prompted, recording.model.label),
         },
     )

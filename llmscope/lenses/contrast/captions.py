@@ -63,19 +63,19 @@ def unseen(pair: Pair, position: int) -> Iterator[str]:
 
 
 def most_changed(
-    subject: LoadedModel, both: NDArray[np.float64], count: int
+    model: LoadedModel, both: NDArray[np.float64], count: int
 ) -> tuple[dict[str, Any], str]:
     """Return entries of `extra` with the tokens whose probability differs most, and a list of some.
 
     Args:
-        subject: the model.
+        model: the model.
         both: the two probabilities of each token. [2, token]
         count: the most tokens.
     """
     change = np.abs(both[0] - both[1])
     order = np.argsort(-change, kind="stable")[:count]
     order = order[change[order] > 0]
-    names = tuple(subject.label(int(token)) for token in order)
+    names = tuple(model.label(int(token)) for token in order)
     changed = zip(names, both[:, order].T.tolist(), strict=True)
     extra = {
         "changed": names,

@@ -126,7 +126,7 @@ def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
     if pair.there(focus.position) is None:
         return {}, []
     both = probabilities(pair, focus.position)
-    extra, listed = most_changed(pair.a.subject, both, focus.top_k)
+    extra, listed = most_changed(pair.a.model, both, focus.top_k)
     word = pair.a.prompt.labels[focus.position]
     return extra, [f"next after ‹{word}›, A / B: {listed}"] if listed else []
 

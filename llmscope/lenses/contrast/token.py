@@ -75,13 +75,13 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     """
     from llmscope.record.compare.contrast import word_logits
 
-    there, subject = pair.counterpart(focus.position), pair.a.subject
+    there, model = pair.counterpart(focus.position), pair.a.model
     words = focus.words or _chosen(pair, focus.position)
     if not all(words):
         raise WrongValueError("a list of words is empty")
-    subject.anatomy.check_tokens(chain(*words))
+    model.anatomy.check_tokens(chain(*words))
     values = word_logits(pair, focus.position, there, words)
-    labels = tuple(tuple(map(subject.label, ids)) for ids in words)
+    labels = tuple(tuple(map(model.label, ids)) for ids in words)
     layers = layer_axis(pair.a, embedding=True)
     difference = values[0] - values[1]
     parting = _parting(difference)
@@ -148,7 +148,7 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     from llmscope.record.compare.contrast import cues
 
     position, there = focus.position, pair.counterpart(focus.position)
-    layers, heads = pair.a.layers, pair.a.subject.anatomy.heads
+    layers, heads = pair.a.layers, pair.a.model.anatomy.heads
     both = np.full((2, layers, heads), np.nan, dtype=np.float32)
     places = np.full((2, layers, heads), -1, dtype=np.int64)
     verdicts = [_verdict(pair, layer, (position, there), run) for layer in range(layers)]

@@ -63,13 +63,13 @@ def candidates(recording: Recording, focus: Focus) -> list[DictionaryHeader | Di
     from llmscope.learned.dictionaries.catalog import headers_of
     from llmscope.record.interventions.feature_edits import given_features
 
-    dictionaries = FEATURES.of(focus) or given_features(recording.subject)
-    return headers_of(dictionaries, recording.subject) if dictionaries else []
+    dictionaries = FEATURES.of(focus) or given_features(recording.model)
+    return headers_of(dictionaries, recording.model) if dictionaries else []
 
 
 def lacking(recording: Recording) -> Figure:
     """Return the figure for a model without a dictionary, which says how to give one."""
-    name = one_line(recording.subject.name)
+    name = one_line(recording.model.name)
     return Figure.lacking(
         *(NAME, "Features", "dictionary of features"),
         f"no dictionary of features is given for {name}: "
@@ -144,10 +144,10 @@ def measured(
         yield lacking(recording)
         return
     picked = pick(dictionaries, focus)
-    dictionary = loaded(picked, recording.subject)
+    dictionary = loaded(picked, recording.model)
     rows = tokens_near(recording, focus.position)
     trust = VERIFIED
-    for capability, layer in places_changed(recording.subject, dictionary.header):
+    for capability, layer in places_changed(recording.model, dictionary.header):
         if layer < recording.layers:
             trust = trust.worst(passes.verdicts(capability, layer))
     if trust.status == "refused":
@@ -166,7 +166,7 @@ def measured(
         return
     yield chosen
     chosen = replace(chosen, nearer=nearer_layer(recording, way, rows, fit.fvu))
-    if not recording.subject.readout_holds:
+    if not recording.model.readout_holds:
         yield replace(chosen, unmeasured="the model's readout is not verified")
         return
     try:
@@ -299,7 +299,7 @@ def remarks(recording: Recording, header: DictionaryHeader) -> tuple[str, ...]:
 
     lines = []
     if header.model and not any(
-        alike(header.model, model_name) for model_name in names_of(recording.subject)
+        alike(header.model, model_name) for model_name in names_of(recording.model)
     ):
         lines.append(f"trained on {one_line(header.model)}, by its config")
     for place in dict.fromkeys((header.reads, header.writes)):

@@ -100,7 +100,7 @@ def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]
         reason = f"no dictionary of a layer before {layer} is given: {option('features')} once more"
         yield Figure.refused(NAME, "New features", reason)
         return
-    earlier = loaded(before, recording.subject)
+    earlier = loaded(before, recording.model)
 
     def draw(chosen: Chosen) -> Figure:
         return token.new_features(recording, focus, chosen, earlier)

@@ -87,7 +87,7 @@ def promotes(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     (effects,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
     if effects is None:
         return Figure.refused(NAME, title, "its way to the logits passes more than a norm")
-    label, count = recording.subject.label, focus.top_k
+    label, count = recording.model.label, focus.top_k
     ids = (*effects.up[:count], *effects.down[:count][::-1])
     values = (*effects.up_values[:count], *effects.down_values[:count][::-1])
     return Figure(
@@ -115,7 +115,7 @@ def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int
     (active,) = features_of(chosen.way, recording, [focus.position])
     (name,) = labels_of(chosen.way.dictionary, [feature])
     (effects,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
-    label = recording.subject.label
+    label = recording.model.label
     up, down = ([], []) if effects is None else (effects.up[:NAMED], effects.down[:NAMED])
     caption = [f"{name}"] if name else []
     if effects is not None:
@@ -146,7 +146,7 @@ def examples(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     figure = unit_examples(
         *(NAME, unit.feature(header.reads, feature)),
         Path(folder).expanduser() if folder else beside,
-        model=recording.subject.spec,
+        model=recording.model.spec,
         limit=focus.top_k,
         digest=chosen.way.dictionary.digest,
     )
@@ -274,7 +274,7 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     from llmscope.record.features.active import features_of
     from llmscope.record.features.effects import effects_on_token
 
-    query, subject = QUERY.of(focus), recording.subject
+    query, model = QUERY.of(focus), recording.model
     if not query:
         reason = (
             f"there is nothing to find: {option('query', 'animals')}, or {option('query', ' cat')}"
@@ -295,7 +295,7 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
         values = [active.of(feature) for feature in ids]
     else:
         try:
-            token = target_id(query, subject.tokens, subject.anatomy.vocabulary)
+            token = target_id(query, model.tokens, model.anatomy.vocabulary)
         except ScopeError as error:
             labels = len(dictionary.labels)
             reason = f"none of {labels:,} labels holds that" if labels else NO_LABELS

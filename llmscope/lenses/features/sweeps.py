@@ -34,7 +34,7 @@ def ablation(
     ids, _ = strongest(active, focus.top_k)
     logits = logits_after(recording, focus.position)
     target = int(logits.argmax()) if focus.target is None else focus.target
-    score = LogitTarget.of(recording.subject, target, focus.versus)
+    score = LogitTarget.of(recording.model, target, focus.versus)
     before = float(score.value(logits))
     sweep = ablations(recording, chosen.way, [int(feature) for feature in ids], focus.position)
     if kl:
@@ -78,7 +78,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
         return Figure.refused(NAME, title, "it is of unedited passes: remove the edits")
     logits = logits_after(recording, focus.position)
     target = int(logits.argmax()) if focus.target is None else focus.target
-    score = LogitTarget.of(recording.subject, target, focus.versus)
+    score = LogitTarget.of(recording.model, target, focus.versus)
     try:
         attribution = attribute_features(
             *(recording, passes, chosen.way, focus.position, target, focus.versus)
@@ -123,5 +123,5 @@ def _beside(recording: Recording, chosen: Chosen, ids: object, focus: Focus) -> 
     features = cast("list[int]", list(ids))  # type: ignore[call-overload]
     tokens = promoted_by(recording, chosen.way.dictionary, features, focus.top_k)
     labels = labels_of(chosen.way.dictionary, features)
-    label = recording.subject.label
+    label = recording.model.label
     return [beside(float("nan"), *effects, label) for effects in zip(labels, tokens, strict=True)]

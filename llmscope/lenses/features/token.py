@@ -118,7 +118,7 @@ def _effects(recording: Recording, focus: Focus, chosen: Chosen) -> tuple[Any, d
     target = focus.target
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    target_logit = LogitTarget.of(recording.subject, target, focus.versus)
+    target_logit = LogitTarget.of(recording.model, target, focus.versus)
     read = logit_direction_of(recording, focus.position, target, focus.versus)
     effects = direct_effects(recording, chosen.way, focus.position, read).numpy()
     return effects, {**target_logit.extra, "phrase": target_logit.phrase}
@@ -146,7 +146,7 @@ def bars_of(
         effect, target_extra = [float("nan")] * len(ids), {"no_effect": str(reason)}
     tokens = promoted_by(recording, chosen.way.dictionary, ids, focus.top_k)
     labels = labels_of(chosen.way.dictionary, ids)
-    label = recording.subject.label
+    label = recording.model.label
     words = [
         beside(*effect_and_label, label)
         for effect_and_label in zip(effect, labels, tokens, strict=True)

@@ -97,8 +97,8 @@ def similarity(pair: Pair, focus: Focus) -> Figure:
         extra={
             "mode": focus.mode,
             "position": focus.position,
-            "model_a": pair.a.subject.full_name,
-            "model_b": pair.b.subject.full_name,
+            "model_a": pair.a.model.full_name,
+            "model_b": pair.b.model.full_name,
             **more,
             "caption": in_lines(*lines),
         },
@@ -115,7 +115,7 @@ def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
 
     from llmscope.record.compare.stream_difference import parting_stream, rounding_bound
 
-    bound = rounding_bound(pair.a.subject.dtype, pair.b.subject.dtype)
+    bound = rounding_bound(pair.a.model.dtype, pair.b.model.dtype)
     first = parting_stream(torch.from_numpy(relative), bound)
     if first is None:
         return None, bound, f"no stream parts by more than rounding, {bound:.2g} of its length"
@@ -132,7 +132,7 @@ def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
 
 def widths(pair: Pair) -> str:
     """Return a phrase with the widths of the two models' streams."""
-    ours, theirs = (recording.subject.anatomy.width for recording in (pair.a, pair.b))
+    ours, theirs = (recording.model.anatomy.width for recording in (pair.a, pair.b))
     return f"streams of {ours} and {theirs} dimensions"
 
 
@@ -158,8 +158,8 @@ def _by_layer(
         unit=unit,
         extra={
             "mode": focus.mode,
-            "model_a": pair.a.subject.full_name,
-            "model_b": pair.b.subject.full_name,
+            "model_a": pair.a.model.full_name,
+            "model_b": pair.b.model.full_name,
             "depths": pair.depths,
             **more,
             "caption": in_lines(*lines, *aligned(pair)),

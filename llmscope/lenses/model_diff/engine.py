@@ -86,7 +86,7 @@ def _figure(
         extra={
             "mode": focus.mode,
             "position": focus.position,
-            "model_a": recording.subject.full_name,
+            "model_a": recording.model.full_name,
             "model_b": states.name,
             "special": recording.prompt.special,
             "layers": difference.layers,

@@ -71,7 +71,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     if isinstance(other, HiddenStates):
         yield engine.figure(recording, other, focus)
         return
-    other.subject.anatomy.check_tokens(recording.prompt.ids)
+    other.model.anatomy.check_tokens(recording.prompt.ids)
     verdict = other.verdicts("readout") if focus.mode in READ else Verdict("verified")
     if verdict.status == "refused" and not passes.unverified:
         reason = f"model B: {verdict.reason}"

@@ -51,8 +51,8 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
         verdict=verdict,
         extra={
             "mode": focus.mode,
-            "model_a": recording.subject.full_name,
-            "model_b": other.subject.full_name,
+            "model_a": recording.model.full_name,
+            "model_b": other.model.full_name,
             "embedding": changes.embedding,
             "readout": changes.readout,
             "bound": changes.bound,

@@ -27,8 +27,8 @@ def divergence(pair: Pair, focus: Focus) -> Figure:
     from llmscope.record.compare.pair import predictions, probabilities
 
     predicted = predictions(pair)
-    subject, labels = pair.a.subject, pair.a.prompt.labels
-    more, listed = most_changed(subject, probabilities(pair, focus.position), focus.top_k)
+    model, labels = pair.a.model, pair.a.prompt.labels
+    more, listed = most_changed(model, probabilities(pair, focus.position), focus.top_k)
     same = int(predicted.same_top.sum())
     farthest = int(np.nan_to_num(predicted.kl).argmax())
     word = labels[focus.position]
@@ -71,7 +71,7 @@ def next_token(pair: Pair, focus: Focus) -> Figure:
     both = probabilities(pair, focus.position)  # [model, token]
     ids = np.unique(np.argsort(-both, axis=1, kind="stable")[:, : focus.top_k])
     ids = ids[np.argsort(-both[:, ids].max(0), kind="stable")][: focus.top_k]
-    label = pair.a.subject.label
+    label = pair.a.model.label
     tops = both.argmax(1)
     words = [
         f"‹{label(int(top))}› {share(float(p[top]))}" for p, top in zip(both, tops, strict=True)
@@ -98,8 +98,8 @@ def _about(pair: Pair, focus: Focus) -> dict[str, Any]:
     return {
         "mode": focus.mode,
         "position": focus.position,
-        "model_a": pair.a.subject.full_name,
-        "model_b": pair.b.subject.full_name,
+        "model_a": pair.a.model.full_name,
+        "model_b": pair.b.model.full_name,
     }
 
 

@@ -119,7 +119,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield Figure.refused("passages", TITLE, reason)
         return
     answer, source = (written, "prompt") if written else _answer(recording, focus, passes)
-    length, context = len(recording) + len(answer) - 1, recording.subject.anatomy.context
+    length, context = len(recording) + len(answer) - 1, recording.model.anatomy.context
     if not answer or (context is not None and length > context):
         reason = f"the model gives no answer after the prompt: {option('answer', 'TEXT')} gives one"
         if answer:
@@ -291,7 +291,7 @@ def _most(columns: dict[str, NDArray[np.float32]]) -> dict[str, int]:
 def _passages(recording: Recording, labels: Sequence[str], separator: str) -> tuple[range, ...]:
     from llmscope.lenses.passages.split import passages
 
-    if recording.subject.tokens is None:
+    if recording.model.tokens is None:
         return ()
     return passages(recording.prompt, labels, separator)
 
@@ -306,7 +306,7 @@ def _before_answer(
     from llmscope.lenses.passages.split import written_answer
     from llmscope.record.capture.recorder import beginning
 
-    if focus.answer is not None or focus.target is not None or recording.subject.tokens is None:
+    if focus.answer is not None or focus.target is not None or recording.model.tokens is None:
         return recording, ()
     written = written_answer(recording.prompt, labels)
     if written is None or not written.start:
@@ -324,7 +324,7 @@ def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int,
         return tuple(focus.answer), "given"
     if focus.target is not None:
         return (focus.target,), "given"
-    context = recording.subject.anatomy.context
+    context = recording.model.anatomy.context
     length = OWN if context is None else min(OWN, context - len(recording) + 1)
     text, ends = Continuation(len(recording)), answer_ends(recording)
     ids = own_answer(run, recording, text, (), length=length, ends=ends)
@@ -332,7 +332,7 @@ def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int,
 
 
 def _text(recording: Recording, answer: tuple[int, ...]) -> str:
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     assert tokens is not None
     return tokens.describe(answer).text
 

@@ -31,12 +31,12 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced, own_answer
 
-    start, tokens = focus.position, recording.subject.tokens
+    start, tokens = focus.position, recording.model.tokens
     assert tokens is not None
     if not start:
         raise NoTrace("there is nothing before the first token from which to sample")
     question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
-    context = recording.subject.anatomy.context
+    context = recording.model.anatomy.context
     length = TOKENS.of(focus)
     if context is not None:
         length = min(

@@ -35,7 +35,7 @@ def forks(recording: Recording, focus: Focus, trace: Trace) -> Figure:
     threshold = float(np.nanquantile(entropy, share)) if np.isfinite(entropy).any() else np.nan
     above = [at for at, bits in zip(places, entropy, strict=True) if bits >= threshold]
     likeliest = sorted(sorted(above, key=lambda at: -stats.entropy[at - 1])[: focus.top_k])
-    label = recording.subject.label
+    label = recording.model.label
     chances: list[float] = []
     others: list[str] = []
     texts: list[str] = []

@@ -41,7 +41,7 @@ def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> It
     values = np.full(len(chosen), np.nan, dtype=np.float32)
     says = [""] * len(chosen)
     texts = [Continuation(trace.sentences[at].stop) for at in chosen]
-    label = recording.subject.label
+    label = recording.model.label
     forceds = forced(run, recording, texts, question.suffix, question.answer)
     for done, forced_answer in enumerate(forceds):
         values[done] = math.exp(forced_answer.total)
@@ -125,7 +125,7 @@ def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str
 
 def said_suffix(recording: Recording, question: Asked) -> str:
     """Return the text of the suffix on one line."""
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     assert tokens is not None
     return " ".join(tokens.describe(question.suffix).text.split())
 

@@ -75,7 +75,7 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
 
     prompt = recording.prompt
     labels = source_texts(prompt)
-    if recording.subject.tokens is None:
+    if recording.model.tokens is None:
         raise NoTrace("this checkpoint has no tokenizer: its tokens have no sentences")
     text = "".join(labels)
     reached = list(accumulate(map(len, labels)))  # characters after each token
@@ -146,7 +146,7 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import own_answer
 
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     assert tokens is not None
     forced = _after(recording, trace.text, suffix)
     _check_room(recording, trace.stop + len(forced) + 1)
@@ -172,7 +172,7 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
 
 def _after(recording: Recording, text: str, more: str) -> tuple[int, ...]:
     """Return the tokens of a text as they follow another, or by themselves if it merges them."""
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     assert tokens is not None
     if not more:
         return ()
@@ -187,7 +187,7 @@ def _after(recording: Recording, text: str, more: str) -> tuple[int, ...]:
 
 def answer_ends(recording: Recording) -> tuple[int, ...]:
     """Return the tokens that end an answer: special ones, line breaks and stops."""
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     assert tokens is not None
     focus = set(tokens.special_ids)
     for text in ("\n", "\n\n", ".", ".\n", ".\n\n", ",", "!", "?"):
@@ -198,7 +198,7 @@ def answer_ends(recording: Recording) -> tuple[int, ...]:
 
 
 def _check_room(recording: Recording, length: int) -> None:
-    context = recording.subject.anatomy.context
+    context = recording.model.anatomy.context
     if context is not None and length > context:
         raise NoTrace(
             f"with the answer the text has {length} tokens, and the model's context holds {context}"

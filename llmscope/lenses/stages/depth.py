@@ -26,7 +26,7 @@ def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure
     from llmscope.record.compare.depths import depths, read_depths
     from llmscope.record.compare.pair import Pair
 
-    pair = Pair(recording, base, key=base.subject)
+    pair = Pair(recording, base, key=base.model)
     for columns in growing(focus, len(recording)):
         read_depths(pair, columns)
         yield _figure(recording, focus, depths(pair))
@@ -46,7 +46,7 @@ def _figure(recording: Recording, focus: Focus, depths: Depths) -> Figure:
         unit="nats",
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": recording.model.adapter,
             "ids": ids,
             "names": names,
             "tuned": depths.a,

@@ -25,7 +25,7 @@ def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.compare.delta_svd import directions as found_in
 
     title = f"{TITLES[focus.mode]} in layer {focus.layer}"
-    for known in found_in(recording.subject, focus.layer):
+    for known in found_in(recording.model, focus.layer):
         if known:
             yield _figure(recording, focus, known, title)
     if not known:
@@ -35,7 +35,7 @@ def directions(recording: Recording, focus: Focus) -> Iterator[Figure]:
 
 def _figure(recording: Recording, focus: Focus, known: Sequence[Direction], title: str) -> Figure:
     names = short([direction.name for direction in known])
-    label = recording.subject.label
+    label = recording.model.label
     ids = tuple(direction.ids[: focus.top_k] for direction in known)
     tokens = tuple(tuple(map(label, token_ids)) for token_ids in ids)
     words = in_lines(
@@ -56,7 +56,7 @@ def _figure(recording: Recording, focus: Focus, known: Sequence[Direction], titl
         unit="norm",
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": recording.model.adapter,
             "layer": focus.layer,
             "modules": tuple(direction.name for direction in known),
             "share": np.array([direction.share for direction in known], dtype=np.float32),

@@ -50,7 +50,7 @@ def heads(recording: Recording, passes: Passes, base: OtherModel, focus: Focus) 
         verdict=verdict,
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": recording.model.adapter,
             "attention": changes.attention.astype(np.float32),
             "mlp": changes.mlp.astype(np.float32),
             "embedding": changes.embedding,

@@ -93,14 +93,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     passes = cast("Passes", run)
     if focus.mode == "score":
         yield score.score(recording, focus)
-    elif recording.subject.origin is None or passes.origin is None:
+    elif recording.model.origin is None or passes.origin is None:
         title = TITLES[focus.mode.removesuffix(tokens.ALL)]
         reason = (
             "no adapter is on, so there is nothing to hold the model against: "
             f"{opened_with('adapter', 'ADAPTER')}, and b on the screen"
         )
         yield Figure.lacking("stages", title, "adapter", reason)
-    elif focus.mode in OF_WEIGHTS and _has_meta_weights(recording.subject):
+    elif focus.mode in OF_WEIGHTS and _has_meta_weights(recording.model):
         yield Figure.refused("stages", TITLES[focus.mode], ELSEWHERE)
     elif focus.mode.startswith("reward"):
         yield tokens.rewards(recording, passes, focus)
@@ -115,15 +115,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     else:
         from llmscope.record.compare.weight_delta import changes, no_matrices
 
-        others = no_matrices(recording.subject)
-        for deltas in changes(recording.subject):
+        others = no_matrices(recording.model)
+        for deltas in changes(recording.model):
             yield weights.weights(recording, deltas, others, focus)
 
 
-def _has_meta_weights(subject: LoadedModel) -> bool:
+def _has_meta_weights(model: LoadedModel) -> bool:
     """Return whether any weight of a model or its base is on the meta device."""
-    models = (subject, subject.origin or subject)
-    return any(weight.is_meta for model in models for weight in model.model.parameters())
+    models = (model, model.origin or model)
+    return any(weight.is_meta for module in models for weight in module.module.parameters())
 
 
 _WEIGHTS = ("weights", "rank")

@@ -19,7 +19,7 @@ TITLES = {"score": "Stages · score of the reward model after each token"}
 
 def score(recording: Recording, focus: Focus) -> Figure:
     """Return the score of the reward model after each token. [position]"""
-    model = recording.subject.reward
+    model = recording.model.reward
     if model is None:
         return Figure.lacking(
             "stages",
@@ -27,7 +27,7 @@ def score(recording: Recording, focus: Focus) -> Figure:
             "reward model",
             f"no reward model is loaded: {opened_with('reward', 'REWARD_MODEL')}",
         )
-    return score_figure(model, recording.prompt, focus, adapter=recording.subject.adapter)
+    return score_figure(model, recording.prompt, focus, adapter=recording.model.adapter)
 
 
 def score_figure(

@@ -36,10 +36,10 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     rows = answer.predicted
     if not rows.any():
         return refused(focus)
-    pair = Pair(recording, base, key=base.subject)
+    pair = Pair(recording, base, key=base.model)
     values = predictions(pair, rows).kl
     shares = probabilities(pair, focus.position)
-    more, listed = most_changed(recording.subject, shares, focus.top_k)
+    more, listed = most_changed(recording.model, shares, focus.top_k)
     word = recording.prompt.labels[focus.position]
     line = f"next after ‹{word}›, tuned / base: {listed}"
     line = line if listed else f"after ‹{word}› both say the same"
@@ -57,13 +57,13 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
         return refused(focus)
     ids, more = _other(recording, focus), dict[str, Any]()
     if ids:  # B first, so that the last recording of the base is of this prompt
-        rejected = prompt_of(recording.subject, ids)
+        rejected = prompt_of(recording.model, ids)
         base = passes.origin.record(rejected)
-        theirs = log_ratios(Pair(passes.other(rejected), base, key=base.subject))
+        theirs = log_ratios(Pair(passes.other(rejected), base, key=base.model))
         theirs[~_answer(recording, rejected, focus).tokens] = np.nan
         more["versus_total"] = float(np.nansum(theirs))
     base = passes.origin.record(recording.prompt)
-    values = log_ratios(Pair(recording, base, key=base.subject))
+    values = log_ratios(Pair(recording, base, key=base.model))
     values[~answer.tokens] = np.nan
     total, count = float(np.nansum(values)), np.isfinite(values).sum()
     line = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"
@@ -96,7 +96,7 @@ def along(
         unit="nats",
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": recording.model.adapter,
             "position": focus.position,
             "special": recording.prompt.special,
             "total": float(np.nansum(values)),
@@ -123,7 +123,7 @@ def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     start, ids = focus.context or 0, _other(recording, focus)
     if ids:
         start = max(start, shared_length(recording.prompt.ids, ids))
-    tokens = recording.subject.tokens
+    tokens = recording.model.tokens
     roles = () if tokens is None else tokens.chat.roles("".join(prompt.labels))
     return answer_of(prompt, start, roles)
 

@@ -33,7 +33,7 @@ def weights(
     inside = [delta for delta in deltas if delta.layer is not None]
     names = tuple(dict.fromkeys(delta.name for delta in inside))
     labels = short(names)
-    layers = len(recording.subject.anatomy.layers)
+    layers = len(recording.model.anatomy.layers)
 
     def table(of: str) -> Any:
         values = np.full((layers, len(names)), np.nan, dtype=np.float32)
@@ -50,7 +50,7 @@ def weights(
         unit="ratio" if focus.mode == "weights" else "rank",
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": recording.model.adapter,
             "modules": names,
             **{
                 name: table(name)

@@ -163,7 +163,7 @@ def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
     """Return the numbers of a step at the focus: the first, or for token scores the largest."""
     from llmscope.record.walkthrough.step import AT_MOST
 
-    heads = recording.subject.anatomy.heads
+    heads = recording.model.anatomy.heads
     values, axis = step.here(focus.position, focus.head, heads)
     if axis == "token" and not step.counts:
         chosen = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:AT_MOST]
@@ -171,7 +171,7 @@ def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
         chosen = np.arange(min(len(values), AT_MOST))
     here = {"axis": axis, "of": len(values), "index": chosen, "values": values[chosen]}
     if axis == "token" and not step.counts:
-        here["tokens"] = [recording.subject.label(int(token)) for token in chosen]
+        here["tokens"] = [recording.model.label(int(token)) for token in chosen]
     return here
 
 
@@ -180,7 +180,7 @@ def _told(step: Step, recording: Recording) -> list[str]:
     if step.name == "tokens":
         return list(recording.prompt.labels)
     if step.counts:
-        return [recording.subject.label(int(token)) for token in step.value]
+        return [recording.model.label(int(token)) for token in step.value]
     return []
 
 

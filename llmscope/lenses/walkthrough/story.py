@@ -30,7 +30,7 @@ def caption(recording: Recording, focus: Focus, steps: Sequence[Step], run: Run)
     if last is not None and shares is not None:
         token = int(last.value[0])
         here = recording.prompt.labels[focus.position]
-        label = recording.subject.label(token)
+        label = recording.model.label(token)
         goes_on = _answer(recording, focus, run)
         spelt = f", and so on, one at a time: {' '.join(goes_on)}" if len(goes_on) > 1 else ""
         share = percent(float(shares.value[token]), 2)
@@ -55,10 +55,10 @@ def ends(recording: Recording, focus: Focus, token: int) -> dict[str, Any]:
     `writes`: the token as text, empty if it cannot be written as text; `full`: whether the context
     has no room for another token; `ending`: the lines of `ending`.
     """
-    subject = recording.subject
-    label, tokens = subject.label(token), subject.tokens
+    model = recording.model
+    label, tokens = model.label(token), model.tokens
     special = tokens is None or token in tokens.special_ids
-    context = subject.anatomy.context
+    context = model.anatomy.context
     return {
         "writes": "" if special or _BYTES.search(label) else label,
         "full": context is not None and len(recording) >= context,
@@ -68,10 +68,10 @@ def ends(recording: Recording, focus: Focus, token: int) -> dict[str, Any]:
 
 def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
     """Return a line if the context is full; for the sorting model, whether it sorted correctly."""
-    context, labels = recording.subject.anatomy.context, recording.prompt.labels
+    context, labels = recording.model.anatomy.context, recording.prompt.labels
     if context is None or len(labels) < context or focus.position != len(labels) - 1:
         return []
-    if recording.subject.spec == SORT:
+    if recording.model.spec == SORT:
         read, written = labels[:READ], (*labels[READ:], label)
         summary = f"it read {' '.join(read)}, wrote {' '.join(labels[READ:])} and says {label}"
         if list(written) == sorted(read):
@@ -82,7 +82,7 @@ def ending(recording: Recording, focus: Focus, label: str) -> list[str]:
 
 def opening(recording: Recording, position: int) -> str:
     """Return the first line of the first step: the purpose of the model."""
-    if recording.subject.spec != SORT:
+    if recording.model.spec != SORT:
         return "This model says what comes next. Here is how, step by step."
     count = len(recording)
     if count < READ:
@@ -100,14 +100,14 @@ def opening(recording: Recording, position: int) -> str:
 
 def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
     """Generate the next tokens of a small model greedily; return an empty list for a large one."""
-    subject, ids = recording.subject, list(recording.prompt.ids)
-    small = sum(parameter.numel() for parameter in subject.model.parameters()) <= SMALL
-    context = subject.anatomy.context or len(ids) + SPELT
+    model, ids = recording.model, list(recording.prompt.ids)
+    small = sum(parameter.numel() for parameter in model.module.parameters()) <= SMALL
+    context = model.anatomy.context or len(ids) + SPELT
     if not small or focus.position != len(ids) - 1:
         return []
     letters: list[str] = []
     while len(letters) < SPELT and len(ids) <= context:
         token = int(run([ids], last=1).logits[0, -1].argmax())
-        letters.append(subject.label(token))
+        letters.append(model.label(token))
         ids.append(token)
     return letters

@@ -58,7 +58,7 @@ def told(
     """
     index: tuple[int, ...] = at[-1:] if len(step.shape) == 1 else at
     if len(step.shape) > 2:
-        axis, heads = step.axes.index("head"), recording.subject.anatomy.heads
+        axis, heads = step.axes.index("head"), recording.model.anatomy.heads
         index = (*at[:axis], head * step.shape[axis] // heads, *at[axis:])
     value = float(step.value[index])
     known = np.isfinite(value)
@@ -167,7 +167,7 @@ def _name(recording: Recording, axis: str, index: int, start: int = 0) -> dict[s
             "token": recording.prompt.labels[index + start],
         }
     if axis == "token":
-        return {"at": index, "index": index, "token": recording.subject.label(index)}
+        return {"at": index, "index": index, "token": recording.model.label(index)}
     return {"at": index, "index": index}
 
 

@@ -50,7 +50,7 @@ def values(recording: Recording, focus: Focus, steps: Sequence[Step]) -> Figure:
 def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int) -> Figure:
     """Return the figure of the output of a step."""
     step = steps[index]
-    plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
+    plane, names = step.plane(focus.head, recording.model.anatomy.heads)
     cell, more = _cell(focus, plane.shape), dict[str, Any]()
     if names[1] == "token" and plane.shape[1] > WINDOW:
         order = np.argsort(-np.nan_to_num(plane[0], nan=-np.inf), kind="stable")
@@ -58,7 +58,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
         ranks = _window(int((order == cell[1]).argmax()), len(order))
         more["ids"] = order[ranks.start : ranks.stop]
         more["seen"] = [0, int((more["ids"] == cell[1]).argmax())]
-        tokens = tuple(recording.subject.label(int(token)) for token in more["ids"])
+        tokens = tuple(recording.model.label(int(token)) for token in more["ids"])
         axes, window = (Axis("", ("",)), Axis("token", tokens)), plane[:, more["ids"]]
     else:
         starts = (step.start, 0 if names[1] == "key" else step.start)
@@ -76,7 +76,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
             _axis(names[1], columns, first, recording),
         )
     if step.name == "next token":  # its only number is a token id
-        axes = (axes[0], Axis("token", (recording.subject.label(int(step.value[0])),)))
+        axes = (axes[0], Axis("token", (recording.model.label(int(step.value[0])),)))
     more["cell"] = told(recording, steps, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
@@ -190,7 +190,7 @@ def _axis(name: str, window: range, start: int, recording: Recording) -> Axis:
     first = window.start + start
     places = range(first, first + len(window))
     if name == "token":
-        return Axis(name, tuple(map(recording.subject.label, places)), start=first)
+        return Axis(name, tuple(map(recording.model.label, places)), start=first)
     if name in PLACES:
         return Axis(name, tuple(recording.prompt.labels[place] for place in places), start=first)
     # An axis named "neuron" would be drawn as a list of the strongest neurons.

@@ -26,10 +26,10 @@ def checked_load(
     reward: Any,
     **others: Any,
 ) -> dict[str, Any]:
-    """Return the keyword arguments for `load_subject`.
+    """Return the keyword arguments for `load_model`.
 
     Args:
-        spec, device, dtype, threads, adapters, reward: as for `load_subject`, of any type.
+        spec, device, dtype, threads, adapters, reward: as for `load_model`, of any type.
         others: trust_remote_code, allow_pickle and progress.
 
     Raises:

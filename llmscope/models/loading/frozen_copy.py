@@ -22,7 +22,7 @@ HOOKS = (
 )
 
 
-def frozen_copy(subject: LoadedModel) -> LoadedModel:
+def frozen_copy(model: LoadedModel) -> LoadedModel:
     """Return a copy of a model in its present state, in evaluation mode and without adapters.
 
     Parameters that take no gradient are shared and not copied, since a training leaves them (see
@@ -32,21 +32,21 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
     Raises:
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
-    model = _copy_model(
-        subject,
+    module = _copy_model(
+        model,
         {
             id(parameter): parameter
-            for parameter in subject.model.parameters()
+            for parameter in model.module.parameters()
             if not parameter.requires_grad
         },
     )
-    _without_adapters(model)
+    _without_adapters(module)
     return replace(
-        subject, model=model, anatomy=find(model), adapter=None, origin=None, adapted=Variants()
+        model, module=module, anatomy=find(module), adapter=None, origin=None, adapted=Variants()
     )
 
 
-def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
+def copy_in(model: LoadedModel, dtype: torch.dtype) -> LoadedModel:
     """Return a copy of a model whose weights have another dtype, adapters included.
 
     Buffers keep theirs, as they do where a model is loaded in that dtype.
@@ -56,34 +56,34 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
             user's runs in its passes, such as a hook, which the copy does not have.
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
-    parameters = list(subject.model.parameters())
+    parameters = list(model.module.parameters())
     if any(parameter.dtype not in FLOATS or parameter.is_meta for parameter in parameters):
         raise WrongValueError("its weights are packed, or spread over memory and disk")
     memo = {
         id(parameter): nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
         for parameter in parameters
     }
-    model = _copy_model(subject, memo)
-    if place := missing_code(subject.model, model):
+    module = _copy_model(model, memo)
+    if place := missing_code(model.module, module):
         raise WrongValueError(f"a copy of the model runs without {place}")
     return replace(
-        subject, model=model, anatomy=find(model), dtype=dtype, origin=None, adapted=Variants()
+        model, module=module, anatomy=find(module), dtype=dtype, origin=None, adapted=Variants()
     )
 
 
-def _copy_model(subject: LoadedModel, memo: dict[int, Any]) -> Any:
+def _copy_model(model: LoadedModel, memo: dict[int, Any]) -> Any:
     """Return a copy of a model in evaluation mode, without hooks.
 
     Args:
-        subject: the model.
+        model: the model.
         memo: by the id of a part, what the copy has in its place.
     """
-    model = copy.deepcopy(subject.model, memo)
-    for module in list(model.modules()):
+    copied = copy.deepcopy(model.module, memo)
+    for module in list(copied.modules()):
         for name in HOOKS:
             getattr(module, name, {}).clear()
         vars(module).pop("forward", None)
-    return model.eval()
+    return copied.eval()
 
 
 def missing_code(model: nn.Module, copied: nn.Module) -> str:
@@ -95,17 +95,17 @@ def missing_code(model: nn.Module, copied: nn.Module) -> str:
     return next((place for place, _ in code_from_outside(model) if place not in in_copy), "")
 
 
-def unfrozen(subject: LoadedModel, copied: LoadedModel) -> bool:
+def unfrozen(model: LoadedModel, copied: LoadedModel) -> bool:
     """Return whether a parameter that a copy shares with its model takes a gradient by now.
 
     Args:
-        subject: the model.
+        model: the model.
         copied: what `frozen_copy` made of it.
     """
-    shared = {id(parameter) for parameter in copied.model.parameters()}
+    shared = {id(parameter) for parameter in copied.module.parameters()}
     return any(
         parameter.requires_grad
-        for parameter in subject.model.parameters()
+        for parameter in model.module.parameters()
         if id(parameter) in shared
     )
 

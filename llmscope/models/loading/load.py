@@ -80,39 +80,39 @@ def load_model(
         placing = place(
             device, chosen, dtype, weights.folder, config, parsed.text, trust_remote_code
         )
-        model, unused = _model(
+        module, unused = _model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         Meter(progress, "reading the tokenizer")
         tokens, missing = load_tokenizer_of(own_tokenizer(weights, added), trust_remote_code)
-        check_numbers(model, placing.dtype, parsed.text)
+        check_numbers(module, placing.dtype, parsed.text)
         if not placing.settings:
             if chosen.type != "cpu":
                 Meter(progress, f"moving the weights to {chosen}")
-            model = _move(model, chosen, parsed.text, weights.folder)
-    subject = LoadedModel(
+            module = _move(module, chosen, parsed.text, weights.folder)
+    model = LoadedModel(
         spec=parsed.text,
         name=weights.name,
-        model=model,
+        module=module,
         tokens=tokens,
-        anatomy=_anatomy(model, parsed.text),
-        device=placing.input_device(model),
-        dtype=placing.compute_dtype(model),
+        anatomy=_anatomy(module, parsed.text),
+        device=placing.input_device(module),
+        dtype=placing.compute_dtype(module),
         revision=weights.revision,
-        notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
+        notices=(*weights.notices, *placing.told(config, module), *unused, *missing),
         folders=(weights.folder,),
-        threads=threads_for(threads, sum(parameter.numel() for parameter in model.parameters())),
+        threads=threads_for(threads, sum(parameter.numel() for parameter in module.parameters())),
         allow_pickle=allow_pickle,
     )
     if reward is not None:
-        subject.reward = load_reward(reward, subject, options)
-    make = partial(_stage, subject, placing, chosen, options)
+        model.reward = load_reward(reward, model, options)
+    make = partial(_stage, model, placing, chosen, options)
     named = names(adapter.name for adapter in added)
-    subject.adapted = Variants(
+    model.adapted = Variants(
         {name: make(adapter, name) for name, adapter in zip(named, added, strict=True)},
         {} if added else {name: partial(_built_in, name, make) for name in weights.family},
     )
-    return subject
+    return model
 
 
 def _built_in(name: str, make: Callable[[Weights, str], LoadedModel]) -> LoadedModel:
@@ -187,7 +187,7 @@ def _checkpoint(
     )
     ours, theirs = (
         {name: tuple(tensor.shape) for name, tensor in each.state_dict().items()}
-        for each in (base.model, model)
+        for each in (base.module, model)
     )
     foreign = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "")
     if foreign:
@@ -200,7 +200,7 @@ def _checkpoint(
         model = _move(model, device, weights.name, weights.folder)
     anatomy = _anatomy(model, weights.name)
     folders = (weights.folder,)
-    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
+    return _upon(base, module=model, anatomy=anatomy, adapter=name, folders=folders)
 
 
 def with_adapter(
@@ -212,10 +212,10 @@ def with_adapter(
         ScopeError: see `llmscope.models.loading.adapters.adapted`.
     """
     with silenced():
-        model = adapted(base.model, folder, name, allow_pickle=allow_pickle)
+        model = adapted(base.module, folder, name, allow_pickle=allow_pickle)
     anatomy = _anatomy(model, name)
     folders = (*base.folders, folder)
-    return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
+    return _upon(base, module=model, anatomy=anatomy, adapter=name, folders=folders)
 
 
 def _upon(base: LoadedModel, **changes: Any) -> LoadedModel:

@@ -85,12 +85,12 @@ class RewardModel:
         return next((at for at in range(last, -1, -1) if ids[at] != self.padding), last)
 
 
-def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardModel:
+def load_reward(spec: str, model: LoadedModel, options: Options) -> RewardModel:
     """Load a reward model for texts of a model.
 
     Args:
         spec: the spec of the reward model.
-        subject: the model that it is for.
+        model: the model that it is for.
         options: the loading options.
 
     Raises:
@@ -112,23 +112,23 @@ def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardMode
             trust_remote_code=options.trust_remote_code,
             allow_pickle=options.allow_pickle,
         )
-        check_room(parsed.text, weights.folder, subject.dtype)
-        _check_tokens(weights.folder, config, named, subject, options)
+        check_room(parsed.text, weights.folder, model.dtype)
+        _check_tokens(weights.folder, config, named, model, options)
         with bounded(heads, named, packed=settings(config) is not None):
-            model = _load_head(weights.folder, named, subject, options)
-    padding = getattr(model.config.get_text_config(), "pad_token_id", None)
-    return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
+            module = _load_head(weights.folder, named, model, options)
+    padding = getattr(module.config.get_text_config(), "pad_token_id", None)
+    return RewardModel(parsed.text, weights.name, module, padding, (weights.folder,))
 
 
 def _check_tokens(
-    folder: Path, config: dict[str, Any], named: str, subject: LoadedModel, options: Options
+    folder: Path, config: dict[str, Any], named: str, model: LoadedModel, options: Options
 ) -> None:
     """Refuse a reward model for which the model's token ids mean something else."""
-    ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
-    size, our_size = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
+    ours = {} if model.tokens is None else model.tokens.tokenizer.get_vocab()
+    size, our_size = config.get("vocab_size"), len(ours) or model.anatomy.vocabulary
     if isinstance(size, int) and size < our_size:
         raise ScopeError(
-            f"{named} has {size} tokens and {display_text(subject.name)} {our_size}: it could not "
+            f"{named} has {size} tokens and {display_text(model.name)} {our_size}: it could not "
             "read all of them",
             ANOTHER,
         )
@@ -144,40 +144,40 @@ def _check_tokens(
         ) from error
     if not ours.items() <= theirs.items():  # it may have more, such as a padding token
         raise ScopeError(
-            f"{named} has another vocabulary than {display_text(subject.name)}: the tokens of one "
+            f"{named} has another vocabulary than {display_text(model.name)}: the tokens of one "
             "mean something else to the other",
             ANOTHER,
         )
 
 
-def _load_head(folder: Path, named: str, subject: LoadedModel, options: Options) -> Any:
+def _load_head(folder: Path, named: str, model: LoadedModel, options: Options) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with transformers_bars(Meter(options.progress, "loading the reward model", None)):
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            module, info = AutoModelForSequenceClassification.from_pretrained(
                 str(folder),
-                dtype=subject.dtype,
+                dtype=model.dtype,
                 trust_remote_code=options.trust_remote_code,
                 use_safetensors=None if options.allow_pickle else True,
                 local_files_only=True,
                 output_loading_info=True,
             )
-            model = model.to(subject.device)
+            module = module.to(model.device)
         except ScopeError:
             raise
         except Exception as error:  # a foreign or damaged checkpoint can raise anything
             if ran_out(error):
-                free_cache(subject.device)
-                raise does_not_fit(named, folder, subject.dtype, subject.device) from error
+                free_cache(model.device)
+                raise does_not_fit(named, folder, model.dtype, model.device) from error
             raise ScopeError(f"{named} cannot be loaded: {told(error)}", ANOTHER) from error
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise ScopeError(
             f"{named} is no reward model: it has no {display_text(lacking[0])}", ANOTHER
         )
-    outputs = getattr(getattr(model, HEAD, None), "out_features", 0)
+    outputs = getattr(getattr(module, HEAD, None), "out_features", 0)
     if outputs != 1:
         fault = f"tells {outputs} classes apart" if outputs else f"has no head called {HEAD}"
         raise ScopeError(f"{named} {fault}, and a reward is one number", ANOTHER)
-    return model.eval().requires_grad_(False)
+    return module.eval().requires_grad_(False)

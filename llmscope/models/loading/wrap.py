@@ -65,7 +65,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
     return LoadedModel(
         spec=IN_MEMORY,  # the name that it was loaded under would promise its weights
         name=named_after(inner),
-        model=inner,
+        module=inner,
         tokens=tokens,
         anatomy=anatomy,
         device=weight.device,

@@ -119,9 +119,9 @@ def attribute(
     Args:
         by_head: split attention by head, which costs an attention row in every layer.
     """
-    layers, row = recording.subject.anatomy.layers, range(position, position + 1)
+    layers, row = recording.model.anatomy.layers, range(position, position + 1)
     written = {name: np.full(len(layers), np.nan) for name in WRITES}
-    heads = np.full((len(layers), recording.subject.anatomy.heads), np.nan)
+    heads = np.full((len(layers), recording.model.anatomy.heads), np.nan)
     head_bias, whole = np.full(len(layers), np.nan), dict[int, str]()
     paths, first, bias = logit_paths(recording, position, read)
     for index, layer in enumerate(layers):
@@ -181,7 +181,7 @@ def logit_paths(
     """
     direction, bias, row = read.direction, 0.0, range(position, position + 1)
     paths: list[LogitPath] = []
-    for index, layer in reversed(list(enumerate(recording.subject.anatomy.layers))):
+    for index, layer in reversed(list(enumerate(recording.model.anatomy.layers))):
         norms = post_norms(layer)
         if norms is None:
             paths.append(LogitPath(direction, direction, direction, direction))
@@ -207,7 +207,7 @@ def _edits(recording: Recording, position: int, paths: Sequence[LogitPath]) -> d
             after, before = (recording.rows("stream", at, row) for at in (layer + 1, layer))
             assert after is not None
             assert before is not None
-            norms = post_norms(recording.subject.anatomy.layers[layer])
+            norms = post_norms(recording.model.anatomy.layers[layer])
             if norms is not None:
                 left = exact(after[0]) - exact(norms.after(recording.layer_rows(layer, row))[0])
                 effects[layer] = float(paths[layer].after @ left)
@@ -235,7 +235,7 @@ def _by_head(
     write = recording.rows("attention_write", index, row)
     assert write is not None
     apart = discrepancy(written, write)
-    if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
+    if not apart <= bound(recording.model.dtype, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = input_contributions(
         layer,
@@ -275,7 +275,7 @@ def by_neuron(
         Unattributable: the MLP is a mixture of experts, its down projection was not found, or an
             edit replaces its write.
     """
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.experts is not None:
         raise Unattributable(
             "this layer's MLP is a mixture of experts, whose neurons are not one row"
@@ -300,7 +300,7 @@ def check_sum(recording: Recording, whole: float, parts: Iterable[float]) -> tup
     left = whole - sum(values)
     largest = max(abs(whole), *(abs(value) for value in values))
     limit, share = (
-        bound(recording.subject.dtype, BOUND, HALF_BOUND),
+        bound(recording.model.dtype, BOUND, HALF_BOUND),
         abs(left) / largest if largest else abs(left),
     )
     if share <= limit:

@@ -88,7 +88,7 @@ def _in_its_shape(
     whole = torch.zeros_like(tensor) if gradient is None else gradient
     by_head = kind in BY_HEAD
     rows = whole[0].transpose(0, 1) if by_head else whole.reshape(-1, whole.shape[-1])
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     if kind in ("attn_out", "mlp_out"):
         write = "attention_write" if kind == "attn_out" else "mlp_write"
         rows = rows / anatomy.layers[layer].scale(write)
@@ -131,7 +131,7 @@ def _catching(recording: Recording, place: Place, caught: dict[Place, Tensor]) -
 
 def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, bool]:
     """Return the module of a tensor, and whether it is its input rather than its output."""
-    layers = recording.subject.anatomy.layers
+    layers = recording.model.anatomy.layers
     here = layers[layer]
     if kind == "resid_pre" or (kind == "resid_post" and layer + 1 < len(layers)):
         return layers[layer + (kind == "resid_post")].module, True
@@ -150,7 +150,7 @@ def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, boo
         "mlp_module": lambda one: one.mlp_input_module,
     }
     module = read[kind](here)
-    taps = recording.subject.taps
+    taps = recording.model.taps
     if kind == "z" and taps is not None and taps.layers[layer].output_gate != "nothing":
         module = None  # the heads pass a gate before the projection
     if module is None:
@@ -165,7 +165,7 @@ def _listening(recording: Recording, layer: int, caught: dict[Place, Tensor]) ->
     Raises:
         NoGradient: the layer has no attention.
     """
-    attention = recording.subject.anatomy.layers[layer].attention
+    attention = recording.model.anatomy.layers[layer].attention
     if attention is None:
         raise NoGradient(f"layer {layer} has no attention")
     with listening(attention, _Listener(layer, caught)):

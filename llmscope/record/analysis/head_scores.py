@@ -67,7 +67,7 @@ class Scores:
 _kept: StateMemo[Scores] = StateMemo()
 
 
-def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
+def scores(model: LoadedModel, run: Callable[..., Any]) -> Scores:
     """Return mean attention from tokens of the second copy; NaN in layers with refused patterns.
 
         induction         to the token after its first occurrence
@@ -82,24 +82,24 @@ def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
     Raises:
         NoSequence: the model's context or vocabulary is too small.
     """
-    cached = _kept.get(subject)
+    cached = _kept.get(model)
     if cached is None:
-        sequence = repeated(subject)
-        cached = _kept.put(subject, _scores(run([sequence.ids], record=True), sequence))
+        sequence = repeated(model)
+        cached = _kept.put(model, _scores(run([sequence.ids], record=True), sequence))
     return cached
 
 
-def repeated(subject: LoadedModel) -> RepeatedSequence:
+def repeated(model: LoadedModel) -> RepeatedSequence:
     """Return the sequence for a model: BOS if it has one, then different tokens, then the same.
 
     Raises:
         NoSequence: the model's context or vocabulary is too small.
     """
-    anatomy = subject.anatomy
-    tokenizer = None if subject.tokens is None else subject.tokens.tokenizer
-    bos = getattr(tokenizer or subject.model.config.get_text_config(), "bos_token_id", None)
+    anatomy = model.anatomy
+    tokenizer = None if model.tokens is None else model.tokens.tokenizer
+    bos = getattr(tokenizer or model.module.config.get_text_config(), "bos_token_id", None)
     first = (bos,) if isinstance(bos, int) and 0 <= bos < anatomy.vocabulary else ()
-    special = set(first) if subject.tokens is None else {*first, *subject.tokens.special_ids}
+    special = set(first) if model.tokens is None else {*first, *model.tokens.special_ids}
     usable = [token for token in range(anatomy.vocabulary) if token not in special]
     if len(usable) < FEWEST:
         raise NoSequence(
@@ -119,7 +119,7 @@ def repeated(subject: LoadedModel) -> RepeatedSequence:
 
 
 def _scores(recording: Recording, sequence: RepeatedSequence) -> Scores:
-    layers, heads = recording.layers, recording.subject.anatomy.heads
+    layers, heads = recording.layers, recording.model.anatomy.heads
     half, again = sequence.half, sequence.start + sequence.half
     rows = range(again, again + half)
     back = {"induction": half - 1, "previous-token": 1, "duplicate-token": half}
@@ -157,7 +157,7 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
 
 
 def _measure_rows(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
-    heads = recording.subject.anatomy.heads
+    heads = recording.model.anatomy.heads
     verdict = pattern_verdict(recording, layer, range(rows.stop - 1, rows.stop))
     if verdict.status != "refused":
         verdict = verdict.worst(rows_verdict(recording, "patterns", layer, rows))

@@ -55,15 +55,15 @@ def slopes(
     Raises:
         ScopeError: the model's unembedding cannot be read.
     """
-    subject = recording.subject
-    weights = vector_of(subject, Vector("token", f"id:{token}"), 0, _no_prompt).float()
+    model = recording.model
+    weights = vector_of(model, Vector("token", f"id:{token}"), 0, _no_prompt).float()
     streams = [stream for stream in sorted(lens.maps) if stream > 0]
     lengths = np.full(recording.layers, np.nan)
     done = np.full(recording.layers, np.nan)
     jobs: list[tuple[int, Job, float]] = []
-    share = STEP if subject.dtype in (torch.float32, torch.float64) else STEP_OF_HALF
+    share = STEP if model.dtype in (torch.float32, torch.float64) else STEP_OF_HALF
     for stream in streams:
-        lens_map = lens.map_at(stream, subject.device)
+        lens_map = lens.map_at(stream, model.device)
         assert lens_map is not None
         direction = lens_map.back(weights)
         length = float(direction.norm())
@@ -73,7 +73,7 @@ def slopes(
             added = direction / max(length, 1e-30) * (sign * size)
             change = Change("stream", stream, range(position, position + 1), added=added)
             jobs.append((stream, (change,), sign / (2 * size)))
-    room = TOKENS.get(subject.device.type, TOKENS_ELSEWHERE)
+    room = TOKENS.get(model.device.type, TOKENS_ELSEWHERE)
     batch = 1 if run.one_by_one else max(2, room // len(recording) // 2 * 2)
     for start in range(0, len(jobs), batch):
         batch_jobs = jobs[start : start + batch]
@@ -90,7 +90,7 @@ def _sum_of_streams(
     recording: Recording, position: int, jobs: Sequence[Job], run: Passes
 ) -> Tensor:
     """Return the sum of the last stream over the tokens from a position on. [job, width]"""
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     with attached(anatomy, (), jobs=jobs), ended_at(anatomy.layers[-1].module) as caught:
         run([recording.prompt.ids] * len(jobs), last=0)
     last = hidden_output(caught[0])

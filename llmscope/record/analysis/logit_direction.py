@@ -59,10 +59,10 @@ def logit_direction_of(
     Raises:
         Unattributable: the readout is not linear even with its norm's scale frozen.
     """
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None:
         raise Unattributable(NO_READOUT)
-    why_not = why_no_gradients(recording.subject.model)
+    why_not = why_no_gradients(recording.model.module)
     if why_not:
         raise Unattributable(why_not)
 

@@ -118,8 +118,8 @@ def readings(recording: Recording, reading: LensReading, rows: range) -> LensRea
     if shared := _shared_streams(recording, reading):
         assert recording.base is not None
         below = readings(recording.base, reading, rows)
-        shown = (below.token, below.probability, below.target, below.rank)
-        values[[*TOP, *TARGET], :shared] = np.stack(shown)[:, :shared]
+        predictions = (below.token, below.probability, below.target, below.rank)
+        values[[*TOP, *TARGET], :shared] = np.stack(predictions)[:, :shared]
     values[:, :, : rows.start] = np.nan
     values[:, :, rows.stop :] = np.nan
     return LensReadings(*values)
@@ -187,7 +187,7 @@ def scores_at(
 @torch.no_grad()
 def _scores(cells: Sequence[_Cell]) -> Tensor:
     """Return the logits of each stream, in float32. [cell, token]"""
-    readout, lens = cells[0].recording.subject.anatomy.require_readout(), cells[0].reading.lens
+    readout, lens = cells[0].recording.model.anatomy.require_readout(), cells[0].reading.lens
     if (cached := _computed_scores(cells)) is not None:
         return readout.scaled(cached).float()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])

@@ -18,7 +18,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     Where a norm follows the down projection (Gemma 2 and 3, OLMo 2), the norm's scale is left out:
     it depends on the other neurons.
     """
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     assert parts.down is not None
     hidden = activations(recording, layer, range(1))  # [1, neuron]
     nothing = torch.zeros_like(hidden)
@@ -44,8 +44,8 @@ def logit_effect(recording: Recording, layer: int, neuron: int) -> Tensor:
         UnknownNorm: a norm on the way is of a form whose gain is unknown.
         ValueError: the model has no unembedding that was found.
     """
-    readout = recording.subject.anatomy.require_readout()
-    if any(post_norms(later) for later in recording.subject.anatomy.layers[layer:]):
+    readout = recording.model.anatomy.require_readout()
+    if any(post_norms(later) for later in recording.model.anatomy.layers[layer:]):
         raise UnknownNorm(IN_THE_STREAM)
     stream = recording.final_rows(0, 1)
     gained = take_apart(readout.norm, stream).linear(column(recording, layer, neuron))

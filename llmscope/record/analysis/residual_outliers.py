@@ -80,7 +80,7 @@ def first_scales(recording: Recording, run: Run) -> tuple[Floats, tuple[bool, ..
 
 def _first_norms(recording: Recording, run: Run) -> list[tuple[nn.Module, NormParts] | None]:
     """Return the first module that reads each layer's input, as seen in a pass; None if no norm."""
-    layers = recording.subject.anatomy.layers
+    layers = recording.model.anatomy.layers
     first: dict[int, tuple[nn.Module, Tensor]] = {}
     hooks = [hook for index, layer in enumerate(layers) for hook in _watch(index, layer, first)]
     try:

@@ -110,11 +110,11 @@ def integrated_gradients(
 
 def input_embeddings(recording: Recording, position: int) -> Tensor:
     """Return the input embeddings of the tokens up to and including `position`. [row, width]"""
-    model = recording.subject.model
+    model = recording.model.module
     why_not = why_no_gradients(model)
     if why_not:
         raise NoGradient(why_not)
-    ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
+    ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.model.device)
     with torch.no_grad():
         embeddings: Tensor = model.get_input_embeddings()(ids)
     return embeddings.detach()  # a hook of gradient checkpointing makes them require gradients
@@ -163,7 +163,7 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
     Raises:
         NoGradient: the model does not run on embeddings, or a module in it stops gradients.
     """
-    model, (count, rows) = recording.subject.model, leaf.shape[:2]
+    model, (count, rows) = recording.model.module, leaf.shape[:2]
     if count > 1 and state_of(model).outside:  # code that may depend on the batch
         return torch.cat([logits_of(recording, leaf[at : at + 1], run) for at in range(count)])
     # One prompt more than there are rows tells the two dimensions apart where a model swaps them.
@@ -269,7 +269,7 @@ def check_agreement(recording: Recording, logits: Tensor, position: int) -> None
     apart = discrepancy(logits, logits_after(recording, position)[None])
     if math.isnan(apart):
         raise NoGradient("the pass holds NaN or infinity there")
-    if not apart <= bound(recording.subject.dtype, BOUND, HALF_BOUND):
+    if not apart <= bound(recording.model.dtype, BOUND, HALF_BOUND):
         raise NoGradient(
             f"the model gives other logits for embeddings than for their tokens: off by {apart:.1e}"
         )

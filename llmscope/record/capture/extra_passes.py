@@ -74,7 +74,7 @@ class Passes:
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if self._changes:
-                anatomy = self._recorder.subject.anatomy
+                anatomy = self._recorder.model.anatomy
                 stack.enter_context(attached(anatomy, self._changes, jobs=((),) * len(ids)))
             return self._recorder.run(ids, **options)
 
@@ -128,11 +128,11 @@ class Passes:
             return torch.cat([self.sweep(recording, depth, [job], position) for job in jobs])
         if depth == recording.layers:
             return _at_the_end(recording, jobs, position)
-        subject, depth = self._recorder.subject, self._edited.depth(depth)
+        model, depth = self._recorder.model, self._edited.depth(depth)
         start = start_of(recording, jobs, position)
         # A shorter pass may treat the same tokens differently.
         alike = self._recorder.lengths.alike(position + 1, len(recording))
-        shorter = alike and not subject.looks_ahead
+        shorter = alike and not model.looks_ahead
         rows = range(start, position + 1 if shorter else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
@@ -142,9 +142,9 @@ class Passes:
             if depth:
                 whole = stream[None].expand(len(jobs), -1, -1)
                 stack.enter_context(self._edited.standing(depth, whole))
-            stack.enter_context(attached(subject.anatomy, changes, start=start, jobs=jobs))
+            stack.enter_context(attached(model.anatomy, changes, start=start, jobs=jobs))
             # Logits are computed later, for one token only.
-            caught = stack.enter_context(ended_at(subject.anatomy.layers[-1].module))
+            caught = stack.enter_context(ended_at(model.anatomy.layers[-1].module))
             ids = recording.prompt.ids[start : rows.stop]
             cache = self._cache(recording, start, len(jobs))
             self._recorder.run([ids] * len(jobs), last=1, cache=cache)
@@ -189,7 +189,7 @@ def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
 
     `[job, width]` -> [job, token]
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     readout = anatomy.require_readout()
     frozen = [c for c in recording.changes if c.frozen and c.layer == recording.layers]
     with attached(anatomy, frozen, start=position, jobs=((),) * len(rows)):

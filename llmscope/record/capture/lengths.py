@@ -112,7 +112,7 @@ class Lengths:
 
     @property
     def _limit(self) -> int:
-        return self._recorder.subject.anatomy.context or LONGEST
+        return self._recorder.model.anatomy.context or LONGEST
 
     @property
     def takes_positions(self) -> bool:
@@ -144,7 +144,7 @@ class Lengths:
         return self._tokens[place, length]
 
     def _bound(self) -> float:
-        return bound(self._recorder.subject.dtype, SAME, 1.0)
+        return bound(self._recorder.model.dtype, SAME, 1.0)
 
 
 def _equal(tensors: list[Tensor], other: list[Tensor], limit: float) -> bool:
@@ -161,7 +161,7 @@ def _apart(tensor: Tensor, other: Tensor) -> float:
 
 def same_row(recording_a: Recording, other: Recording, row: int) -> bool:
     """Return whether two recordings have the same streams, keys and values at a row."""
-    limit = bound(recording_a.subject.dtype, ROW)
+    limit = bound(recording_a.model.dtype, ROW)
     row_range = range(row, row + 1)
     for layer in range(recording_a.layers + 1):
         a, b = (recording.rows("stream", layer, row_range) for recording in (recording_a, other))

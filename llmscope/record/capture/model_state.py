@@ -691,24 +691,24 @@ def outside_code_of(model: Any) -> str:
     return state.outside
 
 
-def adopt(subject: LoadedModel, *, first: bool = False) -> None:
+def adopt(model: LoadedModel, *, first: bool = False) -> None:
     """Accept what our own passes changed in a model as its state; see `ModelState`.
 
     Args:
-        subject: the model.
+        model: the model.
         first: whether they were the first passes.
     """
-    if isinstance(subject.model, nn.Module):
-        state = state_of(subject.model)
-        (state.learn if first else state.adopt)(subject.model)
+    if isinstance(model.module, nn.Module):
+        state = state_of(model.module)
+        (state.learn if first else state.adopt)(model.module)
 
 
-def check(subject: LoadedModel, *, rows: bool = False, whole: bool = False) -> int:
+def check(model: LoadedModel, *, rows: bool = False, whole: bool = False) -> int:
     """Compare a model with its last seen state, and return the serial; see `ModelState.check`."""
-    model = subject.model
-    if not isinstance(model, nn.Module):
+    module = model.module
+    if not isinstance(module, nn.Module):
         return 0
-    return state_of(model).check(model, rows=rows, whole=whole)
+    return state_of(module).check(module, rows=rows, whole=whole)
 
 
 class StateMemo(Generic[V]):
@@ -717,21 +717,21 @@ class StateMemo(Generic[V]):
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[LoadedModel, tuple[Hashable, V]] = WeakKeyDictionary()
 
-    def get(self, subject: LoadedModel) -> V | None:
+    def get(self, model: LoadedModel) -> V | None:
         """Return the measurement of a model; None if missing or no longer valid."""
-        known = self._known.get(subject)
-        return known[1] if known is not None and known[0] == _serials(subject) else None
+        known = self._known.get(model)
+        return known[1] if known is not None and known[0] == _serials(model) else None
 
-    def put(self, subject: LoadedModel, value: V) -> V:
+    def put(self, model: LoadedModel, value: V) -> V:
         """Store a measurement, and return it."""
-        self._known[subject] = _serials(subject), value
+        self._known[model] = _serials(model), value
         return value
 
 
-def _serials(subject: LoadedModel) -> Hashable:
-    origin = subject.origin
-    below = None if origin is None else state_of(origin.model).serial
-    return state_of(subject.model).serial, below
+def _serials(model: LoadedModel) -> Hashable:
+    origin = model.origin
+    below = None if origin is None else state_of(origin.module).serial
+    return state_of(model.module).serial, below
 
 
 def why_no_gradients(model: nn.Module) -> str:

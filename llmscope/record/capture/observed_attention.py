@@ -51,7 +51,7 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
     Raises:
         ValueError: the layer has no projection that is known to compute values.
     """
-    attention, heads = _attention(recording, layer), recording.subject.anatomy.heads
+    attention, heads = _attention(recording, layer), recording.model.anatomy.heads
     children = dict(attention.named_children())
     name = next((name for name in (*FUSED, *VALUES) if name in children), None)
     if name is None:
@@ -70,15 +70,15 @@ def _cached_values(recording: Recording, layer: int) -> Tensor | None:
     The model may make queries, keys and values in one projection of an order of its own. None: the
     model takes no cache, or keeps something else there.
     """
-    subject = recording.subject
-    if "cache" not in inspect.signature(subject.model.forward).parameters:
+    model = recording.model
+    if "cache" not in inspect.signature(model.module.forward).parameters:
         return None
-    ids = torch.tensor([recording.prompt.ids], device=subject.device)
+    ids = torch.tensor([recording.prompt.ids], device=model.device)
     cache = DynamicCache()
-    changed = attached(subject.anatomy, recording.changes)
-    with torch.no_grad(), changed, placed(subject.model):
+    changed = attached(model.anatomy, recording.changes)
+    with torch.no_grad(), changed, placed(model.module):
         try:
-            subject.model(input_ids=ids, cache=cache, use_cache=True)
+            model.module(input_ids=ids, cache=cache, use_cache=True)
         except (TypeError, ValueError, AttributeError):  # the model has a cache of its own class
             return None
     layers = cache.layers
@@ -97,15 +97,15 @@ def own_logits(recording: Recording) -> Tensor:
 
     For models whose logits are not the readout, as found, of the stream after the last layer.
     """
-    subject = recording.subject
-    ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    with attached(subject.anatomy, recording.changes), placed(subject.model):
-        logits: Tensor = subject.model(input_ids=ids, use_cache=False).logits[0]
+    model = recording.model
+    ids = torch.tensor([recording.prompt.ids], device=model.device)
+    with attached(model.anatomy, recording.changes), placed(model.module):
+        logits: Tensor = model.module(input_ids=ids, use_cache=False).logits[0]
     return logits.float()
 
 
 def _attention(recording: Recording, layer: int) -> nn.Module:
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.attention is None:
         raise WrongValueError(WITHOUT_PATTERN[parts.kind])
     return parts.attention
@@ -116,9 +116,9 @@ def _run_until(recording: Recording, module: nn.Module) -> list[Any]:
 
     The list is empty if the module is not called.
     """
-    subject = recording.subject
-    ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    changed = attached(subject.anatomy, recording.changes)
-    with ended_at(module) as caught, torch.no_grad(), changed, placed(subject.model):
-        subject.model(input_ids=ids, use_cache=False, output_attentions=True)
+    model = recording.model
+    ids = torch.tensor([recording.prompt.ids], device=model.device)
+    changed = attached(model.anatomy, recording.changes)
+    with ended_at(module) as caught, torch.no_grad(), changed, placed(model.module):
+        model.module(input_ids=ids, use_cache=False, output_attentions=True)
     return caught

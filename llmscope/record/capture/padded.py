@@ -110,7 +110,7 @@ def record_padded(
         ValueError: no unembedding was found, or the model mixes the prompts of a batch.
         Cancelled: the pass was cancelled.
     """
-    recorder.subject.anatomy.require_readout()
+    recorder.model.anatomy.require_readout()
     # In some models every token depends on the prompt's length; see
     # `llmscope.record.capture.lengths`.
     longest = max(map(len, prompts))
@@ -134,7 +134,7 @@ def record_padded(
 
 def same_tensors(recording: Recording, other: Recording) -> bool:
     """Return whether two recordings of a prompt hold the same tensors, up to rounding."""
-    limit = bound(recording.subject.dtype, ROW)
+    limit = bound(recording.model.dtype, ROW)
     rows = range(len(recording))
     pairs = [
         *zip(recording.keys, other.keys, strict=True),
@@ -181,7 +181,7 @@ def _run(
     cancelled: Cancel | None = None,
 ) -> list[Recording]:
     """Run one pass over prompts, padded to the longest of them."""
-    subject, taps = recorder.subject, recorder.taps
+    model, taps = recorder.model, recorder.taps
     longest = max(map(len, prompts))
     ends = sorted({len(prompt) - 1 for prompt in prompts})
     ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
@@ -208,7 +208,7 @@ def _run(
     columns = ends if count == len(ends) else range(longest - count, longest)
     return [
         Recording(
-            subject=subject,
+            model=model,
             prompt=prompt,
             parts=((_of_prompt(segment, index, longest, len(prompt)), len(prompt)),),
             keys=tuple(_own(key, index, len(prompt)) for key in keys),

@@ -13,22 +13,22 @@ from llmscope.record.capture.recording import Prompt
 _NUMBER = re.compile(r"(?<![^\s,])[0-9]{1,9}(?![^\s,])")
 
 
-def encoded(subject: LoadedModel, text: str, *, special_tokens: bool = True) -> Encoded:
+def encoded(model: LoadedModel, text: str, *, special_tokens: bool = True) -> Encoded:
     """Tokenize a text, with the tokens' offsets in it. Without a tokenizer it holds token ids.
 
     Raises:
         ScopeError: the text is too long, the tokenizer fails on it, or the checkpoint has no
             tokenizer and the text is not a list of ids.
     """
-    context = subject.anatomy.context
-    if subject.tokens is None:
+    context = model.anatomy.context
+    if model.tokens is None:
         check_length(text, context)
         return _numbers(text)
-    return subject.tokens.encode(text, special_tokens=special_tokens, context=context)
+    return model.tokens.encode(text, special_tokens=special_tokens, context=context)
 
 
 def prompt_from(
-    subject: LoadedModel,
+    model: LoadedModel,
     prompt: str | Sequence[int],
     *,
     special_tokens: bool = True,
@@ -37,7 +37,7 @@ def prompt_from(
     """Build a prompt from a text or from token ids.
 
     Args:
-        subject: the model whose tokenizer, vocabulary and context length apply.
+        model: the model whose tokenizer, vocabulary and context length apply.
         prompt: the text, or the ids.
         special_tokens: whether the tokenizer adds special tokens to a text.
         written: ids to append as they are, without tokenizing their text again.
@@ -46,27 +46,27 @@ def prompt_from(
         ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
     """
     if isinstance(prompt, str):
-        prompt_made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
+        prompt_made = _prompt(encoded(model, prompt, special_tokens=special_tokens))
     else:
-        prompt_made = prompt_of_ids(subject, prompt)
+        prompt_made = prompt_of_ids(model, prompt)
     if written:
         text = prompt if isinstance(prompt, str) else ""
-        prompt_made = _concatenate(prompt_made, len(text), prompt_of_ids(subject, written))
-    _check(subject, prompt_made)
+        prompt_made = _concatenate(prompt_made, len(text), prompt_of_ids(model, written))
+    _check(model, prompt_made)
     return prompt_made
 
 
-def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
+def text_of(model: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
     """Return a text that gives a prompt's ids, and whether special tokens are added to it.
 
     Raises:
         ScopeError: no text gives them; they were given as ids, or generated.
     """
-    if subject.tokens is None:
+    if model.tokens is None:
         return " ".join(map(str, prompt.ids)), True
-    for text in (prompt.text, subject.tokens.decode(prompt.ids)):
+    for text in (prompt.text, model.tokens.decode(prompt.ids)):
         for special in (True, False):
-            if encoded(subject, text, special_tokens=special).ids == prompt.ids:
+            if encoded(model, text, special_tokens=special).ids == prompt.ids:
                 return text, special
     raise ScopeError(
         "the tokenizer reads the text of these tokens as other tokens",
@@ -74,11 +74,11 @@ def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
     )
 
 
-def prompt_of_ids(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
+def prompt_of_ids(model: LoadedModel, ids: Sequence[int]) -> Prompt:
     """Build a prompt from token ids, with their labels."""
-    if subject.tokens is None:
+    if model.tokens is None:
         return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
-    return _prompt(subject.tokens.describe(ids))
+    return _prompt(model.tokens.describe(ids))
 
 
 def _numbers(text: str) -> Encoded:
@@ -116,8 +116,8 @@ def _concatenate(before: Prompt, end: int, after: Prompt) -> Prompt:
     )
 
 
-def _check(subject: LoadedModel, prompt: Prompt) -> None:
-    context, vocabulary = subject.anatomy.context, subject.anatomy.vocabulary
+def _check(model: LoadedModel, prompt: Prompt) -> None:
+    context, vocabulary = model.anatomy.context, model.anatomy.vocabulary
     foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
     if foreign is not None:
         raise WrongUseError(

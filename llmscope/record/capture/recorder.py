@@ -80,34 +80,34 @@ class Recorder:
         running: first token and end of the part of a prompt that runs, and its number of tokens.
     """
 
-    def __init__(self, subject: LoadedModel) -> None:
-        self.subject = subject
-        self.taps = subject.taps = LayerHooks(subject.model, subject.anatomy)
-        subject.restore_rows = self.restore
-        self.budget = RowBudget(subject.row_memory)
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+        self.taps = model.taps = LayerHooks(model.module, model.anatomy)
+        model.restore_rows = self.restore
+        self.budget = RowBudget(model.row_memory)
         self.running = (0, 0, 0)
         self._latest: Recording | None = None
-        self._threads = Threads(subject.device)
-        self._linears = FastLinears(subject.model)
-        self.outside = outside_code_of(subject.model)
-        forward = inspect.signature(subject.model.forward).parameters
+        self._threads = Threads(model.device)
+        self._linears = FastLinears(model.module)
+        self.outside = outside_code_of(model.module)
+        forward = inspect.signature(model.module.forward).parameters
         self._leaves_out = "logits_to_keep" in forward and not self.outside
         # Custom code of a model may do anything around its body, and so may a replaced `forward`,
         # as of a model dispatched over devices.
-        own_forward = "forward" in vars(subject.model)
-        known = type(subject.model).forward.__module__.startswith("transformers.")
+        own_forward = "forward" in vars(model.module)
+        known = type(model.module).forward.__module__.startswith("transformers.")
         self._of_transformers, self._standard = (
             known,
             known and not own_forward and not self.outside,
         )
-        self._body = subject.model.base_model if self._standard else subject.model
+        self._body = model.module.base_model if self._standard else model.module
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = (
             "cache" in forward
             and not self.outside
             and all(
                 layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
-                for layer in subject.anatomy.layers
+                for layer in model.anatomy.layers
             )
         )
         self.takes_positions = self._standard and "position_ids" in forward
@@ -116,7 +116,7 @@ class Recorder:
             OUTSIDE.format(self.outside) if self.outside else ""
         )  # added to each prompt's notices; set by `examine`
         self._caches = may  # a first guess; see `examine`
-        padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
+        padding = getattr(model.module.config.get_text_config(), "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) else None
         self._padding_counts: bool | None = False  # None: to be measured when it matters
 
@@ -161,7 +161,7 @@ class Recorder:
         own_recordings = [
             recording
             for recording in aside
-            if recording.subject is self.subject and recording.past is not None
+            if recording.model is self.model and recording.past is not None
         ]
         candidates = [
             recording for recording in (self._latest, *own_recordings) if recording is not None
@@ -328,7 +328,7 @@ class Recorder:
         drop_logits(before)
         drop_lenses(before)
         recording = Recording(
-            subject=self.subject,
+            model=self.model,
             prompt=prompt,
             parts=(*(before.prefix(shared) if before else ()), (segment, len(segment))),
             keys=keys,
@@ -354,7 +354,7 @@ class Recorder:
         """Return a context in which a pass over one token computes the lenses that are wanted."""
         if not next_look.lenses or not shared or len(ids) != 1:
             return nullcontext()
-        return lens_rows(self.taps, self.subject.anatomy.readout, next_look.lenses)
+        return lens_rows(self.taps, self.model.anatomy.readout, next_look.lenses)
 
     def restore(
         self, recording: Recording, segment: Segment, start: int, rows_in_segment: range
@@ -375,7 +375,7 @@ class Recorder:
         Raises:
             ScopeError: the model has changed since.
         """
-        if state_of(self.subject.model).serial != recording.state:
+        if state_of(self.model.module).serial != recording.state:
             raise ScopeError(
                 "the model has changed, and rows of this recording were released to save memory",
                 f"record the prompt again, or more {option('memory')}",
@@ -427,7 +427,7 @@ class Recorder:
                 "a model that runs one row a token",
             )
         starts = (len(segment) - count, *range(0, len(segment) - count, count))
-        readout = self.subject.anatomy.readout
+        readout = self.model.anatomy.readout
         try:
             assert readout is not None
             ends = readout(segment.final[[start + count - 1 for start in starts]])  # [start, token]
@@ -453,7 +453,7 @@ class Recorder:
         caching: dict[str, Any] = {"use_cache": False}
         if cache is not None:
             caching = {"cache": cache, "use_cache": True}
-        batch = torch.tensor([ids], device=self.subject.device)
+        batch = torch.tensor([ids], device=self.model.device)
         # A pass without a prefix must give the same bits each time, however busy the machine is.
         few: AbstractContextManager[None] = nullcontext()
         fast: AbstractContextManager[None] = nullcontext()
@@ -463,7 +463,7 @@ class Recorder:
         last = self._only_last(rows)
         with fast, self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
             try:
-                output = self.subject.model(input_ids=batch, **caching, **last)
+                output = self.model.module(input_ids=batch, **caching, **last)
             except (Cancelled, ScopeError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
@@ -536,7 +536,7 @@ class Recorder:
         if not half or whole.past is None or whole.logits is None:
             return False
         apart = float((whole.logits.float() - own_logits).abs().max())
-        if not apart <= bound(self.subject.dtype, ROW) * float(own_logits.abs().max()):
+        if not apart <= bound(self.model.dtype, ROW) * float(own_logits.abs().max()):
             return False
         parts = self._extend(whole, half, whole.prompt, None)
         if not same_row(parts, whole, len(whole) - 1):
@@ -551,7 +551,7 @@ class Recorder:
         Such a model counts its positions from the ids, so that a pass on a cached prefix that
         holds the padding token gives other numbers than a pass over all.
         """
-        pad, vocabulary = self._padding, self.subject.anatomy.vocabulary
+        pad, vocabulary = self._padding, self.model.anatomy.vocabulary
         if pad is None or not 0 <= pad < vocabulary:
             return False
         ids = [(7 * at + 5) % vocabulary for at in range(6)]
@@ -591,8 +591,8 @@ class Recorder:
         Of all layers that have them, [head, head width] each. Only this token and the last one of
         that prompt run: the model can see the length by their positions only.
         """
-        ids = torch.tensor([[7 % self.subject.anatomy.vocabulary] * 2], device=self.subject.device)
-        positions = torch.tensor([[place, length - 1]], device=self.subject.device)
+        ids = torch.tensor([[7 % self.model.anatomy.vocabulary] * 2], device=self.model.device)
+        positions = torch.tensor([[place, length - 1]], device=self.model.device)
         cache = self.cache(None, 0)
         caching: dict[str, Any] = {} if cache is None else {"cache": cache}
         tensors: list[Tensor] = []
@@ -640,8 +640,8 @@ class Recorder:
             (only,) = ids
             unlabelled = Prompt(tuple(only), ("",) * len(only), (False,) * len(only))
             return self.go_on(None, unlabelled)
-        model = self._body if last == 0 else self.subject.model
-        whole = model is self.subject.model
+        model = self._body if last == 0 else self.model.module
+        whole = model is self.model.module
         few = self._only_last(last or 1) if whole and last is not None else {}
         if at and self._leaves_out:  # custom code of a model may take only a number
             logits_to_keep = torch.tensor(at) if self._of_transformers else len(ids[0]) - at[0]
@@ -649,7 +649,7 @@ class Recorder:
         earlier = cache is not None and bool(cache.layers)
         fast = self._linears.placed() if earlier else nullcontext()
         with fast, self.taps.placed(), torch.set_grad_enabled(grad):
-            batch = torch.tensor(ids, device=self.subject.device)
+            batch = torch.tensor(ids, device=self.model.device)
             caching = {} if cache is None else {"cache": cache}
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 

@@ -177,7 +177,7 @@ class Recording:
             them in the same memory; None if they copy it.
     """
 
-    subject: LoadedModel
+    model: LoadedModel
     prompt: Prompt
     parts: tuple[tuple[Segment, int], ...]
     keys: tuple[Tensor | None, ...]
@@ -199,7 +199,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         if self.state < 0:
-            object.__setattr__(self, "state", state_of(self.subject.model).serial)
+            object.__setattr__(self, "state", state_of(self.model.module).serial)
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise WrongTypeError(
@@ -211,10 +211,10 @@ class Recording:
         return len(self.prompt)
 
     def __repr__(self) -> str:
-        between = " " if self.subject.tokens is None else ""
+        between = " " if self.model.tokens is None else ""
         text = one_line(between.join(self.prompt.labels[:BEGINNING]), BEGINNING)
         edits = f", edits: {len(self.edits)}" if self.edits else ""
-        return f"<Recording of {one_line(self.subject.name)}: {len(self)} tokens ‹{text}›{edits}>"
+        return f"<Recording of {one_line(self.model.name)}: {len(self)} tokens ‹{text}›{edits}>"
 
     @property
     def released(self) -> int:
@@ -233,9 +233,9 @@ class Recording:
         Raises:
             ScopeError: its scope was detached, or the model has changed since.
         """
-        if self.subject.cache_of is None:
+        if self.model.cache_of is None:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
-        cache: ActivationCache = self.subject.cache_of(self)
+        cache: ActivationCache = self.model.cache_of(self)
         return cache
 
     @property
@@ -287,7 +287,7 @@ class Recording:
             begin, end = block * BLOCK, min((block + 1) * BLOCK, count)
             rows = restored.get(block) or segment.blocks.get(block)
             if rows is None or len(rows[0].stream) < end - begin:
-                restore, stop = self.subject.restore_rows, min((last + 1) * BLOCK, count)
+                restore, stop = self.model.restore_rows, min((last + 1) * BLOCK, count)
                 assert restore is not None
                 restored = restore(self, segment, start, range(begin, stop))
                 rows = restored[block]
@@ -299,7 +299,7 @@ class Recording:
     def with_rows(self, at: int) -> Segment:
         """Return the rows of a released part as a segment of their own."""
         segment, count = self.parts[at]
-        restore = self.subject.restore_rows
+        restore = self.model.restore_rows
         assert restore is not None
         start = sum(count for _, count in self.parts[:at])
         restored = restore(self, segment, start, range(count))

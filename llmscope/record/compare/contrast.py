@@ -42,14 +42,14 @@ def paired(
             f"there is no prompt B to compare this prompt with: give one by "
             f"{option('versus-prompt')}, or w on the screen"
         )
-    prompt, own_prompt = prompt_of(recording.subject, ids), recording.prompt
+    prompt, own_prompt = prompt_of(recording.model, ids), recording.prompt
     aligned = align(own_prompt.labels, prompt.labels)
     if all(own_prompt.special[place] or own_prompt.labels[place].isspace() for place, _ in aligned):
         raise Unpaired(
             "the two prompts have no token in common: nothing of one can be held against the "
             "same thing in the other, such as one word in two sentences"
         )
-    apart = recording.changes or recording.subject.looks_ahead
+    apart = recording.changes or recording.model.looks_ahead
     same = 0 if apart else shared_length(own_prompt.ids, prompt.ids)
     # The recording may be cached from a caller that did not mark the special tokens.
     theirs = replace(other(prompt), prompt=prompt)
@@ -58,15 +58,15 @@ def paired(
     return Pair(recording, theirs, aligned, same)
 
 
-def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
+def prompt_of(model: LoadedModel, ids: Sequence[int]) -> Prompt:
     """Return prompt B with its labels and its special tokens marked.
 
     Raises:
         ValueError: a token id is out of the vocabulary.
     """
-    subject.anatomy.check_tokens(ids)
-    known = subject.tokens.special_ids if subject.tokens else frozenset()
-    labels = tuple(map(subject.label, ids))
+    model.anatomy.check_tokens(ids)
+    known = model.tokens.special_ids if model.tokens else frozenset()
+    labels = tuple(map(model.label, ids))
     return Prompt(tuple(ids), labels, tuple(token in known for token in ids))
 
 
@@ -148,7 +148,7 @@ def word_logits(
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    readout = pair.a.subject.anatomy.require_readout()
+    readout = pair.a.model.anatomy.require_readout()
     differences: list[Floats] = []
     for recording, place in zip(pair.both, (position, there), strict=True):
         if differences and position < pair.same:
@@ -178,7 +178,7 @@ def cues(pair: Pair, position: int, there: int, layer: int) -> tuple[Floats, NDA
         The largest weight on such a token, the first token and special tokens left out; 0 if no
         such token comes before the query. And that token's position, or -1. Both `[A | B, head]`.
     """
-    heads = pair.a.subject.anatomy.heads
+    heads = pair.a.model.anatomy.heads
     weights = np.zeros((2, heads), dtype=np.float32)
     places = np.full((2, heads), -1, dtype=np.int64)
     queries = (position, there)

@@ -173,7 +173,7 @@ def _logit_effects(
 
 def _embedding_products(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | None:
     """Return v · norm(embedding) of each token. [token, r]; None if the widths differ."""
-    embeddings: Tensor = base.model.get_input_embeddings().weight
+    embeddings: Tensor = base.module.get_input_embeddings().weight
     if embeddings.shape[1] != right.shape[0]:
         return None
     products = [exact(norm(rows)) @ right for rows in torch.split(embeddings, CHUNK)]
@@ -195,5 +195,5 @@ def _norms_before(base: LoadedModel, layer: int) -> dict[nn.Module, nn.Module]:
     norms = [module for module, shape in shapes.items() if shape == (width,)]
     readers = [module for module, shape in shapes.items() if len(shape) == 2]
     with norm_calls(norms, readers) as (_, read), ended_at(inside):
-        base.model(torch.zeros(1, 1, dtype=torch.long, device=base.device), use_cache=False)
+        base.module(torch.zeros(1, 1, dtype=torch.long, device=base.device), use_cache=False)
     return {reader: call.norm for reader, call in read.items()}

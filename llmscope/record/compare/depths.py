@@ -73,7 +73,7 @@ def _read(pair: Pair, cells: Sequence[tuple[int, int]]) -> Floats:
         [stream_after(pair.b, pair.depths[layer], column) for layer, column in cells]
     )
     read = [
-        recording.subject.anatomy.require_readout()(streams).float()
+        recording.model.anatomy.require_readout()(streams).float()
         for recording, streams in ((pair.a, ours), (pair.b, theirs))
     ]
     p, q = (torch.log_softmax(logit, -1) for logit in shared_logits(*read))  # [cell, token]
@@ -107,7 +107,7 @@ def streams(pair: Pair) -> Streams:
         ValueError: the models have streams of different widths.
     """
     if not pair.same_width:
-        widths = [recording.subject.anatomy.width for recording in pair.both]
+        widths = [recording.model.anatomy.width for recording in pair.both]
         raise WrongValueError(f"their streams have {widths[0]} and {widths[1]} dimensions")
     count = pair.a.layers + 1
 

@@ -125,11 +125,11 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
     Raises:
         ScopeError: the file is of other tokens, or does not fit the model.
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     states.check(layers=recording.layers, width=anatomy.width, vocabulary=anatomy.vocabulary)
     states.check_ids(recording.prompt.ids)
     own_rounding = rounding(recording, getattr(torch, states.dtype))
-    reads = recording.subject.readout_holds and readout_verdict(recording).status != "refused"
+    reads = recording.model.readout_holds and readout_verdict(recording).status != "refused"
     readout = anatomy.readout if reads else None
     parts, cosines, divergences = [], [], []
     for index, layer in enumerate(states.layers):
@@ -209,7 +209,7 @@ def _fitting(
 @torch.no_grad()
 def _is_normed(recording: Recording, states: HiddenStates, own_rounding: Rounding) -> bool:
     """Return whether the last stream of a file is the model's last after its final norm."""
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None:
         return False
     sample = range(min(len(recording), SAMPLE))

@@ -48,7 +48,7 @@ class GivenInputs:
         """
         recorder = self._recorder
         check_alike(a, recorder)
-        of = (a.subject, a.state)
+        of = (a.model, a.state)
         prompt, before = a.prompt, self._latest if self._of == of else None
         same = before is not None and before.prompt.ids == prompt.ids
         if before is not None and same and not recorder.outside:
@@ -60,7 +60,7 @@ class GivenInputs:
         changes = _changes(a, recorder, range(shared, len(a)), inputs)
         with (
             recorder.taps.interruptible(cancelled),
-            attached(recorder.subject.anatomy, changes, start=shared),
+            attached(recorder.model.anatomy, changes, start=shared),
         ):
             recording = recorder.go_on(before, prompt)
         if recording.ran:
@@ -71,7 +71,7 @@ class GivenInputs:
 
 def check_alike(a: Recording, recorder: Recorder) -> None:
     """Raise ScopeError if the parts of two models do not correspond."""
-    ours, theirs = a.subject.anatomy, recorder.subject.anatomy
+    ours, theirs = a.model.anatomy, recorder.model.anatomy
     for what, count, other in (
         ("layers", len(ours.layers), len(theirs.layers)),
         ("dimensions", ours.width, theirs.width),
@@ -112,7 +112,7 @@ def written(b: Recording, site: Site, layer: int, rows: range) -> Tensor | None:
                 return None
             pieces.append(values[part_rows.start : part_rows.stop])
     joined = torch.cat(pieces)
-    scale = 1.0 if site == "stream" else b.subject.anatomy.layers[layer].scale(site)
+    scale = 1.0 if site == "stream" else b.model.anatomy.layers[layer].scale(site)
     return joined * scale if scale != 1.0 else joined
 
 
@@ -128,7 +128,7 @@ def _changes(
         function = OwnFunction(partial(_exchange, inputs, (site, layer), values), f"{site} {layer}")
         changes.append(Change(site, layer, rows, function=function))
 
-    for layer, parts in enumerate(recorder.subject.anatomy.layers):
+    for layer, parts in enumerate(recorder.model.anatomy.layers):
         put("stream", layer, a.rows("stream", layer, rows))
         for site in BETWEEN:
             values = a.rows(site, layer, rows)

@@ -15,7 +15,7 @@ class OtherModel:
     """Model B, which model A is compared with.
 
     Attributes:
-        subject: the loaded model.
+        model: the loaded model.
         verdicts: how far to trust a capability in a layer, as measured on it.
         record: records a prompt.
         on_inputs: records the pass in which each part of B reads what the same part of A read in a
@@ -23,7 +23,7 @@ class OtherModel:
         key: an object of its own for each comparison that was begun, for memos.
     """
 
-    subject: LoadedModel
+    model: LoadedModel
     verdicts: Verdicts
     record: Callable[[Prompt], Recording]
     on_inputs: Callable[[Recording], Recording]

@@ -128,7 +128,7 @@ class Pair:
     @property
     def same_width(self) -> bool:
         """Whether streams of both have the same number of dimensions."""
-        return self.a.subject.anatomy.width == self.b.subject.anatomy.width
+        return self.a.model.anatomy.width == self.b.model.anatomy.width
 
     @cached_property
     def _numbers_in_b(self) -> NDArray[np.int64]:

@@ -88,7 +88,7 @@ def part_changes(
         ScopeError: the parts of the two models do not correspond.
     """
     b = other.on_inputs(a)
-    count, heads = a.layers, a.subject.anatomy.heads
+    count, heads = a.layers, a.model.anatomy.heads
     by_head = [verdicts("heads", at).worst(other.verdicts("heads", at)) for at in range(count)]
     whole = {
         at: verdict.reason
@@ -122,7 +122,7 @@ def part_changes(
         float(means[-2]),
         float(means[-1]),
         whole,
-        rounding_bound(a.subject.dtype, b.subject.dtype),
+        rounding_bound(a.model.dtype, b.model.dtype),
     )
 
 
@@ -156,7 +156,7 @@ def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
 
     Without the projection's bias, which belongs to no head, and without norms around it.
     """
-    project = recording.subject.anatomy.layers[layer].attention_out
+    project = recording.model.anatomy.layers[layer].attention_out
     assert project is not None
     outputs = head_outputs(recording, layer, rows)  # [row, head, head width]
     count, heads, size = outputs.shape
@@ -171,9 +171,9 @@ def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
 def _readout_change(a: Recording, b: Recording, rows: range) -> Tensor:
     """Return how B's logits of A's last stream differ from A's, each less its mean."""
     stream = a.final_rows(rows.start, rows.stop)
-    read = [recording.subject.anatomy.require_readout() for recording in (a, b)]
+    read = [recording.model.anatomy.require_readout() for recording in (a, b)]
     device = b.parts[-1][0].final.device
-    ours, theirs = shared_logits(read[0](stream), read[1](stream.to(device, b.subject.dtype)))
+    ours, theirs = shared_logits(read[0](stream), read[1](stream.to(device, b.model.dtype)))
     ours, theirs = (exact64(logits) for logits in (ours, theirs))
     ours, theirs = (logits - logits.mean(-1, keepdim=True) for logits in (ours, theirs))
     return relative_difference(ours, theirs)

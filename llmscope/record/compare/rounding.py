@@ -86,7 +86,7 @@ def rounding(recording: Recording, dtype: torch.dtype) -> Rounding:
         recording: the prompt on the model; the copy runs it without its edits.
         dtype: the dtype of the streams that the model's are compared with.
     """
-    own_dtype = recording.subject.dtype
+    own_dtype = recording.model.dtype
     coarse = max(own_dtype, dtype, key=lambda candidate: torch.finfo(candidate).eps)
     if (KEY, coarse) not in recording.memo:
         recording.memo[KEY, coarse] = _measure(recording, own_dtype, coarse)
@@ -98,15 +98,15 @@ def _measure(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) 
     name = str(coarse).removeprefix("torch.")
     finer = torch.float64 if coarse == torch.float32 else torch.float32
     other = coarse if torch.finfo(own_dtype).eps < torch.finfo(coarse).eps else finer
-    subject = recording.subject
-    need = sum(parameter.numel() for parameter in subject.model.parameters()) * other.itemsize
-    free = available(subject.device)
+    model = recording.model
+    need = sum(parameter.numel() for parameter in model.module.parameters()) * other.itemsize
+    free = available(model.device)
     if need > ROOM * free:
         reason = f"a copy of the model in {other} takes {need / GIB:.1f} GiB of memory, and "
         return Rounding(name, np.empty((0, 0)), f"{reason}{free / GIB:.1f} GiB are free")
     plain = recording.base or recording
     try:
-        copied = Recorder(copy_in(subject, other)).record(plain.prompt, fresh=True)
+        copied = Recorder(copy_in(model, other)).record(plain.prompt, fresh=True)
     except Exception as error:  # a model's own code may do anything in another dtype
         reason = "the memory does not hold a copy" if ran_out(error) else told(error)
         return Rounding(name, np.empty((0, 0)), reason)

@@ -130,11 +130,11 @@ def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
     looked = {id(module.weight) for _, _, module, _ in matrices(base, tuned)}
     now = {
         name.replace(".base_layer.", "."): parameter
-        for name, parameter in tuned.model.named_parameters()
+        for name, parameter in tuned.module.named_parameters()
     }
     names = tuple(
         name
-        for name, before in base.model.named_parameters()
+        for name, before in base.module.named_parameters()
         if id(before) not in looked
         and (after := now.get(name)) is not None
         and after is not before
@@ -154,9 +154,9 @@ def matrices(
         for name, module in before.module.named_modules():
             if _has_matrix(module):
                 yield index, name, module, after.module.get_submodule(name)
-    for name, module in base.model.named_modules():
+    for name, module in base.module.named_modules():
         if module not in inside and _has_matrix(module):
-            yield None, name, module, tuned.model.get_submodule(name)
+            yield None, name, module, tuned.module.get_submodule(name)
 
 
 def _has_matrix(module: nn.Module) -> bool:

@@ -85,14 +85,14 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
         update for layer in learnt.layers for update in (*layer.firsts, layer.down) if update
     ]
     try:
-        size = _write(recording.subject, updates, query.rows, folder)
+        size = _write(recording.model, updates, query.rows, folder)
     except OSError as error:
         raise ScopeError(
             f"cannot write the adapter: {error.strerror}", f"another {option('out')}"
         ) from error
     with silenced():
-        model = adapted(recording.subject.model, folder, folder.name)
-    batch = torch.tensor([query.ids], device=recording.subject.device)
+        model = adapted(recording.model.module, folder, folder.name)
+    batch = torch.tensor([query.ids], device=recording.model.device)
     with torch.no_grad():
         by_adapter = model(input_ids=batch, use_cache=False).logits[0, -query.rows :]
     alone = weight_update.bare(recording, query).logits
@@ -107,17 +107,17 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
     )
 
 
-def _write(subject: LoadedModel, updates: Sequence[Update], rank: int, folder: Path) -> int:
+def _write(model: LoadedModel, updates: Sequence[Update], rank: int, folder: Path) -> int:
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    names = {module: name for name, module in subject.model.named_modules()}
+    names = {module: name for name, module in model.module.named_modules()}
     tensors: dict[str, Tensor] = {}
     for update in updates:
         key = f"base_model.model.{names[update.module]}"
         tensors[f"{key}.lora_A.weight"] = _plain(update.right)
         tensors[f"{key}.lora_B.weight"] = _plain(update.left)
-    base, revision = _base(subject.spec)
+    base, revision = _base(model.spec)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
@@ -126,7 +126,7 @@ def _write(subject: LoadedModel, updates: Sequence[Update], rank: int, folder: P
         r=rank,
         lora_alpha=rank,
         lora_dropout=0.0,
-        target_modules=_targets(subject.model, [names[update.module] for update in updates]),
+        target_modules=_targets(model.module, [names[update.module] for update in updates]),
         fan_in_fan_out=not all(isinstance(update.module, nn.Linear) for update in updates),
     )
     config.target_modules = sorted(config.target_modules or ())  # a set: sort it for a fixed order

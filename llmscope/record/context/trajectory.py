@@ -57,7 +57,7 @@ def trajectory(recording: Recording, query: Query, ends: Sequence[int]) -> Itera
     Raises:
         Unpatchable: the model is a mixture of experts, or its weights are packed.
     """
-    layers = recording.subject.anatomy.layers
+    layers = recording.model.anatomy.layers
     if any(layer.experts is not None for layer in layers):
         raise Unpatchable("it is a mixture of experts, which has no one matrix to change")
     query_ids = query.ids[query.kept :]

@@ -32,7 +32,7 @@ def transfer_logits(recording: Recording, lesson: ContextAdapter) -> dict[str, T
     """
     ids, special = recording.prompt.ids, recording.prompt.special
     kept_tokens = sum(1 for _ in takewhile(bool, special))
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None:
         raise Unpatchable(NO_READOUT)
     whole = (*ids[:kept_tokens], *lesson.context, *ids[kept_tokens:])
@@ -49,8 +49,8 @@ def transfer_logits(recording: Recording, lesson: ContextAdapter) -> dict[str, T
 
 
 @torch.no_grad()
-def _after(subject: LoadedModel, ids: tuple[int, ...]) -> Tensor:
-    batch = torch.tensor([ids], device=subject.device)
-    with placed(subject.model):
-        logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0, -1:]
+def _after(model: LoadedModel, ids: tuple[int, ...]) -> Tensor:
+    batch = torch.tensor([ids], device=model.device)
+    with placed(model.module):
+        logits: Tensor = model.module(input_ids=batch, use_cache=False).logits[0, -1:]
     return logits

@@ -58,7 +58,7 @@ class Pass:
 
 def prompted_logits(recording: Recording, query: Query) -> Tensor:
     """Return the prompted run's logits after the query's last `query.rows` tokens. [row, token]"""
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None:
         raise Unpatchable(NO_READOUT)
     return readout(recording.final_rows(len(recording) - query.rows, len(recording)))
@@ -111,8 +111,8 @@ def apply(recording: Recording, query: Query, patches: Sequence[LayerPatch]) -> 
 
 def disagreement(recording: Recording, prompted: Tensor, patched: Tensor) -> Verdict:
     """Return whether two runs' logits agree, relative to a row's largest. `[row, token]` each."""
-    half = recording.subject.dtype in (torch.float16, torch.bfloat16)
-    bound = HALF_BOUND * torch.finfo(recording.subject.dtype).eps if half else BOUND
+    half = recording.model.dtype in (torch.float16, torch.bfloat16)
+    bound = HALF_BOUND * torch.finfo(recording.model.dtype).eps if half else BOUND
     difference = discrepancy(patched, prompted)
     if difference <= bound:
         return Verdict("verified", "", difference)
@@ -124,7 +124,7 @@ def disagreement(recording: Recording, prompted: Tensor, patched: Tensor) -> Ver
 
 
 def _layers(recording: Recording) -> tuple[Layer, ...]:
-    return recording.subject.anatomy.layers
+    return recording.model.anatomy.layers
 
 
 def _prompted_rows(recording: Recording, layer: int, first: int) -> tuple[Tensor, Tensor | None]:
@@ -166,20 +166,20 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
 
 
 def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass:
-    subject = recording.subject
-    if query.positions is not None and any(map(_picks_blocks, subject.model.modules())):
+    model = recording.model
+    if query.positions is not None and any(map(_picks_blocks, model.module.modules())):
         raise Unpatchable(BLOCKS)
     settings: dict[str, Any] = {}
-    takes = inspect.signature(subject.model.forward).parameters
+    takes = inspect.signature(model.module.forward).parameters
     if query.positions is not None and "position_ids" in takes:
-        settings["position_ids"] = torch.tensor([query.positions], device=subject.device)
-    batch = torch.tensor([query.ids], device=subject.device)
+        settings["position_ids"] = torch.tensor([query.positions], device=model.device)
+    batch = torch.tensor([query.ids], device=model.device)
     if "attention_mask" in takes:
         # Without a mask, a jump in the positions is taken for several packed prompts, and the kept
         # tokens at the start would be hidden from the query.
         settings["attention_mask"] = torch.ones_like(batch)
-    with torch.no_grad(), _attach(hooks), placed(subject.model):
-        output = subject.model(input_ids=batch, use_cache=False, **settings)
+    with torch.no_grad(), _attach(hooks), placed(model.module):
+        output = model.module(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])
 
 

@@ -58,20 +58,20 @@ def why_alone(recorder: Recorder) -> str:
     Raises:
         OutOfMemoryError: the device has too little memory for the probe.
     """
-    subject, taps = recorder.subject, recorder.taps
+    model, taps = recorder.model, recorder.taps
     if recorder.outside:
         return f"{recorder.outside} may depend on the other prompts of a batch"
-    if subject.anatomy.readout is None or not subject.readout_holds:
+    if model.anatomy.readout is None or not model.readout_holds:
         return "its unembedding was not found"
-    attends = any(layer.kind == "attention" for layer in subject.anatomy.layers)
+    attends = any(layer.kind == "attention" for layer in model.anatomy.layers)
     if attends and not (taps.routed and recorder.reuses):
         return "its tokens depend on more than keys and values of earlier ones"
     if any(tap.output_gate != "nothing" for tap in taps.layers):
         return "its attention has more steps than a batch keeps"
-    experts = any(layer.experts is not None for layer in subject.anatomy.layers)
-    if experts and subject.dtype.itemsize < 4:  # the probe is too short to show it
+    experts = any(layer.experts is not None for layer in model.anatomy.layers)
+    if experts and model.dtype.itemsize < 4:  # the probe is too short to show it
         return "in half precision a rounding may choose other experts"
-    whole = probe(subject)
+    whole = probe(model)
     prompts = [
         replace(whole, ids=whole.ids[-n:], labels=whole.labels[:n], special=whole.special[:n])
         for n in (min(length, len(whole)) for length in LENGTHS)

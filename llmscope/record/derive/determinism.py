@@ -28,14 +28,14 @@ def check_steady(recorder: Recorder) -> None:
     Raises:
         ScopeError: the two passes differ, so that the numbers of neither are the model's.
     """
-    subject = recorder.subject
-    state = state_of(subject.model)
+    model = recorder.model
+    state = state_of(model.module)
     if not state.unusual:
         return
-    ids = probe(subject).ids
+    ids = probe(model).ids
     first, second = (recorder.run([ids]).logits[0] for _ in range(2))
     apart = discrepancy(first, second)
-    if apart <= bound(subject.dtype, BOUND) or not bool(torch.isfinite(first).all()):
+    if apart <= bound(model.dtype, BOUND) or not bool(torch.isfinite(first).all()):
         return  # numbers that are not finite are reported elsewhere
     if state.training:
         raise ScopeError(
@@ -56,15 +56,15 @@ def checked_draws(recorder: Recorder) -> Iterator[None]:
     Raises:
         ScopeError: two passes with different seeds differ, as in Reformer without a `hash_seed`.
     """
-    subject = recorder.subject
-    before = random_states(subject.device)
+    model = recorder.model
+    before = random_states(model.device)
     yield
-    if before == random_states(subject.device):
+    if before == random_states(model.device):
         return
-    context = subject.anatomy.context
-    tokens = probe(subject).ids * LONG
+    context = model.anatomy.context
+    tokens = probe(model).ids * LONG
     apart = _apart_by_seed(recorder, tokens[: min(LONG, context or LONG)])
-    if apart > bound(subject.dtype, BOUND):
+    if apart > bound(model.dtype, BOUND):
         raise ScopeError(
             f"two passes over one prompt differ by {apart:.1e}: the model draws random numbers",
             "a seed in its config, if it has one, such as Reformer's hash_seed",
@@ -90,7 +90,7 @@ class DrawnNumbers:
         Two more passes over its prompt run if a pass drew since the latest verdict, and for every
         recording once two of them differed.
         """
-        taps, subject = self._recorder.taps, self._recorder.subject
+        taps, model = self._recorder.taps, self._recorder.model
         if not self._random and taps.draws == self._judged:
             return VERIFIED
         size = len(recording).bit_length()
@@ -104,7 +104,7 @@ class DrawnNumbers:
         apart = _apart_by_seed(self._recorder, recording.prompt.ids, last=1)
         drew = taps.draws > before
         self._judged, verdict = taps.draws, VERIFIED
-        if apart > bound(subject.dtype, BOUND):
+        if apart > bound(model.dtype, BOUND):
             self._random = True
             reason = f"{DREW}: two passes over it with other seeds differ by {apart:.1e}"
             verdict = Verdict("unverified", reason, apart)
@@ -136,6 +136,6 @@ def _apart_by_seed(recorder: Recorder, ids: tuple[int, ...], last: int | None = 
     """
     logits: list[Tensor] = []
     for seed in (1, 2):
-        with seeded(recorder.subject.device, seed):
+        with seeded(recorder.model.device, seed):
             logits.append(recorder.run([ids], last=last).logits[0, -(last or 0) :])
     return discrepancy(logits[0], logits[1])

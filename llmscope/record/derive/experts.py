@@ -57,10 +57,10 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
     logits, weights, chosen = (
         recording.rows(name, layer, rows) for name in ("router", "routed", "chosen")
     )
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.router is None or logits is None or weights is None or chosen is None:
         raise WrongValueError(f"layer {layer} has no router that was found")
-    scoring = _scoring(parts, parts.router, recording.subject)
+    scoring = _scoring(parts, parts.router, recording.model)
     return Routing(scoring, SCORINGS[scoring](logits.float()), chosen, weights.float())
 
 
@@ -90,14 +90,14 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
     )
     if entry is None or weights is None or chosen is None:
         raise WrongValueError(f"layer {layer} has no experts whose router was found")
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     with torch.no_grad():
         mixed = parts.mixture(entry, chosen, weights)
         written: Tensor = parts.written("mlp_write", (parts.mlp_input_module,))(mixed)
     return written
 
 
-def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
+def _scoring(layer: Layer, router: nn.Module, model: LoadedModel) -> str:
     """Return the score function that explains the router's weights best, on random rows.
 
     It is a property of the router, so it must not depend on the prompt, which may be one token.
@@ -107,8 +107,8 @@ def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
     """
     if router not in _known:
         generator = torch.Generator().manual_seed(0)
-        rows = torch.randn(TRIALS, subject.anatomy.width, generator=generator)
-        logits, weights, chosen = layer.routed(rows.to(subject.device, subject.dtype))
+        rows = torch.randn(TRIALS, model.anatomy.width, generator=generator)
+        logits, weights, chosen = layer.routed(rows.to(model.device, model.dtype))
         errors = {
             name: float(unexplained(Routing(name, score(logits.float()), chosen, weights.float())))
             for name, score in SCORINGS.items()

@@ -73,7 +73,7 @@ class _Joint:
 
 
 @torch.no_grad()
-def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate, ...], Tensor]:
+def measure(model: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate, ...], Tensor]:
     """Run some ids once or twice without a cache.
 
     Returns:
@@ -81,13 +81,13 @@ def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate,
     """
     from llmscope.record.capture.hooks import placed  # imported late: hooks uses `OutputGate`
 
-    joints = [_Joint(layer) for layer in subject.anatomy.layers]
-    batch = torch.tensor([list(ids)], device=subject.device)
-    with placed(subject.model), _watching(joints):
-        logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0]
+    joints = [_Joint(layer) for layer in model.anatomy.layers]
+    batch = torch.tensor([list(ids)], device=model.device)
+    with placed(model.module), _watching(joints):
+        logits: Tensor = model.module(input_ids=batch, use_cache=False).logits[0]
         gates = [_at_once(joint) for joint in joints]
         if None in gates:
-            gates = _by_factors(subject, batch, joints, gates)
+            gates = _by_factors(model, batch, joints, gates)
     return tuple(kind or "more" for kind in gates), logits
 
 
@@ -109,7 +109,7 @@ def _at_once(joint: _Joint) -> OutputGate | None:
 
 
 def _by_factors(
-    subject: LoadedModel,
+    model: LoadedModel,
     batch: Tensor,
     joints: Sequence[_Joint],
     gates: Sequence[OutputGate | None],
@@ -121,7 +121,7 @@ def _by_factors(
             assert joint.mixed is not None
             factors = 0.5 + torch.rand(joint.mixed.shape, generator=generator)
             joint.factors = factors.to(joint.mixed)
-    subject.model(input_ids=batch, use_cache=False)
+    model.module(input_ids=batch, use_cache=False)
     kinds: list[OutputGate | None] = list(gates)
     for index, (joint, before) in enumerate(zip(joints, first, strict=True)):
         if kinds[index] is None:

@@ -51,7 +51,7 @@ def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> T
         ValueError: the layer's values or its output projection are not available; or a head's
             write depends on the other heads.
     """
-    if recording.subject.anatomy.layers[layer].heads_norm is not None:
+    if recording.model.anatomy.layers[layer].heads_norm is not None:
         raise WrongValueError(
             "all heads of this layer pass one norm before the output projection, so that what a "
             "value writes depends on them all"
@@ -61,7 +61,7 @@ def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> T
     if gate is None:
         return _value_lengths(recording, layer, head)
     values = values_of(recording, layer)  # [key head, row, head width]
-    values = values[head * len(values) // recording.subject.anatomy.heads].float()
+    values = values[head * len(values) // recording.model.anatomy.heads].float()
     shape, width = _shape(recording, layer, head, values), values.shape[1]
     gates = gate[:, head * width : (head + 1) * width]  # [query, head width]
     return torch.cat(
@@ -84,7 +84,7 @@ def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
         if cached is None or cached[0] != (layer, head) or len(cached[1]) < count:
             if values is None or shape is None:
                 values = values_of(recording, layer)  # [key head, row, head width]
-                values = values[head * len(values) // recording.subject.anatomy.heads].float()
+                values = values[head * len(values) // recording.model.anatomy.heads].float()
                 shape = _shape(recording, layer, head, values)
             lengths = torch.linalg.vector_norm(values[start : start + count] @ shape, dim=-1)
             cached = segment.memo["value lengths"] = ((layer, head), lengths)
@@ -100,14 +100,14 @@ def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tenso
     W_O, without its bias, is found by calling the projection instead of reading its weights: they
     may be quantized, adapted, or on another device. `[head width, head width]`
     """
-    project = recording.subject.anatomy.layers[layer].attention_out
+    project = recording.model.anatomy.layers[layer].attention_out
     if project is None:
         raise WrongValueError(f"layer {layer} has no output projection that was found")
     width = values.shape[1]
-    unit_rows = values.new_zeros(width + 1, width * recording.subject.anatomy.heads)
+    unit_rows = values.new_zeros(width + 1, width * recording.model.anatomy.heads)
     unit_rows[:width, head * width : (head + 1) * width] = torch.eye(width, device=values.device)
     projected: Tensor = project(
-        unit_rows.to(recording.subject.dtype)
+        unit_rows.to(recording.model.dtype)
     ).float()  # the last row is the bias
     upper: Tensor = torch.linalg.qr((projected[:width] - projected[width]).cpu().T, mode="r").R
     return upper.T.to(values.device)
@@ -152,7 +152,7 @@ def _rollout_step(recording: Recording, layer: int, rows: range) -> Tensor:
 
 def mean_pattern(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return the mean pattern over a layer's heads, computed one head at a time. [query, key]"""
-    heads = recording.subject.anatomy.heads
+    heads = recording.model.anatomy.heads
     total = pattern(recording, layer, 0, rows)
     for head in range(1, heads):
         total = total + pattern(recording, layer, head, rows)

@@ -121,7 +121,7 @@ def check_rows(
     if flaw is not None:
         return flaw
     verdict = judge(
-        _known_comparison(recording, capability, layer, checked), recording.subject.dtype, checked
+        _known_comparison(recording, capability, layer, checked), recording.model.dtype, checked
     )
     if len(checked) < len(rows) and verdict.status == "verified":
         some_of_them = f"at {len(checked)} of {len(rows)} tokens"
@@ -151,7 +151,7 @@ def _rows_to_check(recording: Recording, capability: str, rows: range) -> Sequen
 
 def _spread_rows(recording: Recording, rows: range) -> Sequence[int]:
     """Return the rows to check: all, or a spread of them that is cheap, with the last ones."""
-    row_cells = recording.subject.anatomy.heads * len(recording)
+    row_cells = recording.model.anatomy.heads * len(recording)
     room = max(MOST // max(row_cells, 1), 2 * ROWS)
     if len(rows) <= room:
         return rows
@@ -214,7 +214,7 @@ def _open_runs(
         return
     chunk = len(rows)
     if capability == "patterns":
-        chunk = max(1, CELLS // (recording.subject.anatomy.heads * len(recording)))
+        chunk = max(1, CELLS // (recording.model.anatomy.heads * len(recording)))
     yield from _runs([rows[int(at)] for at in np.flatnonzero(~done)], chunk)
 
 
@@ -263,7 +263,7 @@ def check_writes(recording: Recording, verdicts: Verdicts) -> Fetching[Verdict]:
     recording = recording.base or recording
     known = [verdicts("writes", layer) for layer in range(recording.layers)]
     layers = [layer for layer, verdict in enumerate(known) if verdict.status == "verified"]
-    parts = recording.subject.anatomy.layers
+    parts = recording.model.anatomy.layers
     plain = [layer for layer in layers if post_norms(parts[layer]) is None]
     measured = together(
         _measure_writes(segment, plain, count) for segment, count in recording.parts
@@ -286,7 +286,7 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
 
     NaN where that does not decide: rows that are not checked yet, NaN, or half precision.
     """
-    half = recording.subject.dtype in (torch.float16, torch.bfloat16)
+    half = recording.model.dtype in (torch.float16, torch.bfloat16)
     worst = np.full(len(layers), np.nan if half else 0.0, np.float32)
     for segment, count in recording.parts:
         measured = _measurements(segment, "writes")
@@ -337,7 +337,7 @@ def readout_verdict(recording: Recording) -> Verdict:
 def check_readout(recording: Recording) -> Fetching[Verdict]:
     """Return the verdict on the readout after the last token, if its logits were recorded."""
     recording = recording.base or recording
-    own_logits_row, readout = recording.logits, recording.subject.anatomy.readout
+    own_logits_row, readout = recording.logits, recording.model.anatomy.readout
     if own_logits_row is None or readout is None:
         return VERIFIED
     unfinite, verdict = yield from _with_finite(
@@ -360,7 +360,7 @@ def _readout(recording: Recording, readout: Readout, own_logits_row: Tensor) -> 
             recording.memo[BEGUN] = _compared_readout(recording, readout, own_logits_row)
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
         rows = range(last + 1 - compared.shape[1], last + 1)
-        verdict = judge(Comparison.of(compared), recording.subject.dtype, rows)
+        verdict = judge(Comparison.of(compared), recording.model.dtype, rows)
     except NotApplicable as missing:
         verdict = Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
@@ -376,10 +376,10 @@ def _compared_readout(recording: Recording, readout: Readout, own_logits_row: Te
     With code from outside in the passes all rows are compared, of an extra pass.
     """
     last, sample, matrix = len(recording) - 1, _words(own_logits_row), readout.matrix
-    if state_of(recording.subject.model).outside:
+    if state_of(recording.model.module).outside:
         # Its code may treat any row in another way, and read other values than in the pass before.
         every = own_logits(recording)
-        if discrepancy(every[-1:], own_logits_row[None]) > bound(recording.subject.dtype, BOUND):
+        if discrepancy(every[-1:], own_logits_row[None]) > bound(recording.model.dtype, BOUND):
             raise NotApplicable(OTHER_LOGITS)
         read = [
             logits(recording, row, min(row + ROWS, last + 1)) for row in range(0, last + 1, ROWS)

@@ -181,7 +181,7 @@ def fetch_row_stats(recording: Recording) -> Fetches[RowStats]:
         drop_logits(recording)
         yield known
         return
-    if not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
+    if not recording.model.readout_holds and _first_kept(recording) > rows[0]:
         keep_logits(recording, own_logits(recording))
     first_kept = _first_kept(recording)
     stop = int(rows[-1]) + 1
@@ -219,7 +219,7 @@ def fetch_token_logits(recording: Recording, tokens: tuple[int, ...]) -> Fetchin
         pieces.append(known[1][:, :count])
     values = np.concatenate(pieces, axis=1)
     rows = np.flatnonzero(np.isnan(values).any(axis=0))
-    if len(rows) and not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
+    if len(rows) and not recording.model.readout_holds and _first_kept(recording) > rows[0]:
         keep_logits(recording, own_logits(recording))
     first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     first_kept = _first_kept(recording)

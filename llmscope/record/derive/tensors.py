@@ -121,7 +121,7 @@ def head_outputs(recording: Recording, layer: int, rows: range | None = None) ->
     gate = recording.rows("gate", layer, rows)
     if gate is not None:
         heads = heads * gate.view(heads.shape)
-    heads = heads.to(recording.subject.dtype)
+    heads = heads.to(recording.model.dtype)
     return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
 
 
@@ -144,7 +144,7 @@ def mixed_values(recording: Recording, layer: int, rows: range | None = None) ->
 @torch.no_grad()
 def attention_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compute the heads' write from pattern, values and the output projection. [row, width]"""
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.attention_out is None:
         raise WrongValueError(f"layer {layer} has no output projection that was found")
     modules = (parts.attention, parts.attention_out)
@@ -162,7 +162,7 @@ def projected_heads(recording: Recording, layer: int, rows: range) -> Tensor:
         ValueError: the heads pass more than a gate or a norm before it.
     """
     joined = head_outputs(recording, layer, rows).flatten(1)
-    projected = recording.subject.anatomy.layers[layer].projected(joined)
+    projected = recording.model.anatomy.layers[layer].projected(joined)
     return recording.changed(projected, "attention_module", layer, rows)
 
 
@@ -225,12 +225,12 @@ def activation_pieces(
 def _activations(recording: Recording, layer: int, entry: Tensor | None) -> Tensor:
     if entry is None:
         raise WrongValueError(f"layer {layer} has no MLP that was found")
-    return recording.subject.anatomy.layers[layer].activations(entry)
+    return recording.model.anatomy.layers[layer].activations(entry)
 
 
 def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compute the MLP's write from its activations and the down projection. [row, width]"""
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
         raise WrongValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
@@ -247,7 +247,7 @@ def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
 
     Of experts, whose activations are not one row, the MLP runs again on what it read.
     """
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.down is not None and parts.experts is None:
         module_output: Tensor = parts.down(activations(recording, layer, rows))
     else:
@@ -260,7 +260,7 @@ def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
     """Return a write as it is added to the stream, with its changes applied. [row, width]"""
-    scale = recording.subject.anatomy.layers[layer].scale(site)
+    scale = recording.model.anatomy.layers[layer].scale(site)
     if scale == 1.0:
         return recording.changed(write, site, layer, rows)
     return recording.changed(write / scale, site, layer, rows) * scale
@@ -277,10 +277,10 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
 
 def _read(recording: Recording, stream: Tensor, start: int, *, fast: bool) -> Tensor:
     """Return the logits of streams from a position on, in float32. [row, token]"""
-    readout = recording.subject.anatomy.require_readout()
+    readout = recording.model.anatomy.require_readout()
     if not any(change.frozen and change.layer == recording.layers for change in recording.changes):
         return readout(stream, fast=fast).float()
-    with torch.no_grad(), attached(recording.subject.anatomy, recording.changes, start=start):
+    with torch.no_grad(), attached(recording.model.anatomy, recording.changes, start=start):
         return readout(stream[None], fast=fast)[0].float()
 
 
@@ -302,7 +302,7 @@ def logits_after(recording: Recording, position: int) -> Tensor:
         return recording.logits.float()
     if recording.earlier is not None and position == recording.earlier[0]:
         return recording.earlier[1].float()
-    if recording.subject.readout_holds:
+    if recording.model.readout_holds:
         if position != len(recording) - 1:
             return logits(recording, position, position + 1)[0]
         if LAST_LOGITS not in recording.memo:  # the prompt was cut back to this token

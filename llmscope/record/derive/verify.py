@@ -88,30 +88,28 @@ class Verdicts:
 
 def verify(recorder: Recorder) -> Verdicts:
     """Check the five identities on the model with a probe of a few tokens."""
-    subject = recorder.subject
-    prompt = probe(subject)
-    gates, own_logits = output_gate.measure(subject, prompt.ids)
+    model = recorder.model
+    prompt = probe(model)
+    gates, own_logits = output_gate.measure(model, prompt.ids)
     for tap, gate in zip(recorder.taps.layers, gates, strict=True):
         tap.output_gate = gate
     recording = recorder.examine(prompt, own_logits[-1])
     rows = recording.parts[0][0].layers
-    learn(recorder.taps.layers, subject.anatomy.layers, rows)
+    learn(recorder.taps.layers, model.anatomy.layers, rows)
     count = recording.layers
-    for index, layer in enumerate(subject.anatomy.layers):
+    for index, layer in enumerate(model.anatomy.layers):
         after = recording.rows("stream", index + 1)
         assert after is not None
         post_norms.learn(layer, rows[index], after)
 
     def each(check: Callable[[int], Tensor]) -> tuple[Verdict, ...]:
         return tuple(
-            fetched(
-                together(_judge_check(subject, partial(check, layer)) for layer in range(count))
-            )
+            fetched(together(_judge_check(model, partial(check, layer)) for layer in range(count)))
         )
 
     _fit_readout(recording, own_logits)
-    readout = fetched(_judge_check(subject, partial(_readout, recording, own_logits)))
-    subject.readout_holds = readout.status != "refused"
+    readout = fetched(_judge_check(model, partial(_readout, recording, own_logits)))
+    model.readout_holds = readout.status != "refused"
     patterns = each(lambda layer: _patterns(recording, layer, None))
     return Verdicts(
         {
@@ -130,24 +128,24 @@ def verify(recorder: Recorder) -> Verdicts:
 
 def looks_ahead(recorder: Recorder) -> bool:
     """Return whether another last token changes what the model computes for the tokens before."""
-    ids = probe(recorder.subject).ids
+    ids = probe(recorder.model).ids
     if len(ids) < 2:
         return False
-    other = (*ids[:-1], (ids[-1] + 1) % recorder.subject.anatomy.vocabulary)
+    other = (*ids[:-1], (ids[-1] + 1) % recorder.model.anatomy.vocabulary)
     earlier = [
         recorder.run([prompt], record=True).final_rows(0, len(ids) - 1) for prompt in (ids, other)
     ]
-    return not discrepancy(*earlier) <= bound(recorder.subject.dtype, BOUND)
+    return not discrepancy(*earlier) <= bound(recorder.model.dtype, BOUND)
 
 
 def learn_rows(recorder: Recorder) -> None:
     """Learn why the rows of a model's layers are not the tokens of its prompt, if they are not."""
-    ids, shapes = probe(recorder.subject).ids, list[tuple[int, ...]]()
+    ids, shapes = probe(recorder.model).ids, list[tuple[int, ...]]()
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
         shapes.append(tuple(hidden_input(args, kwargs).shape))
 
-    layer = recorder.subject.anatomy.layers[0].module
+    layer = recorder.model.anatomy.layers[0].module
     handle = layer.register_forward_pre_hook(enter, with_kwargs=True)
     try:
         recorder.run([ids])
@@ -163,13 +161,13 @@ def learn_rows(recorder: Recorder) -> None:
         unplaced[layer] = f"its layers hold {first * second} rows for {len(ids)} tokens"
 
 
-def probe(subject: LoadedModel) -> Prompt:
+def probe(model: LoadedModel) -> Prompt:
     """Return ids spread over the vocabulary as a prompt: `PROBE`, or more for the user's code.
 
     Fewer in a shorter context.
     """
-    vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
-    wanted = max(PROBE, subject.probe_tokens)
+    vocabulary, context = model.anatomy.vocabulary, model.anatomy.context
+    wanted = max(PROBE, model.probe_tokens)
     length = min(wanted, context or wanted)
     ids = tuple((7 + 1013 * index) % vocabulary for index in range(length))
     return Prompt(ids, ("",) * length, (False,) * length)
@@ -177,7 +175,7 @@ def probe(subject: LoadedModel) -> Prompt:
 
 def pattern_verdict(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
     """Check the patterns' identity in one layer, for some rows of a recording or all if None."""
-    return fetched(_judge_check(recording.subject, partial(_patterns, recording, layer, rows)))
+    return fetched(_judge_check(recording.model, partial(_patterns, recording, layer, rows)))
 
 
 def pattern_verdict_at(recording: Recording, layer: int, position: int) -> Verdict:
@@ -196,13 +194,13 @@ def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetchin
     write = recording.rows("attention_write", layer, row)
     if write is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = yield from _judge_check(recording.subject, partial(_patterns, recording, layer, row))
+    verdict = yield from _judge_check(recording.model, partial(_patterns, recording, layer, row))
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
 
 
-def _judge_check(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
+def _judge_check(model: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
     """Return the verdict on what a check compares."""
     try:
         (comparison,) = yield from on_cpu(check())
@@ -210,7 +208,7 @@ def _judge_check(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
-    return judge(Comparison.of(comparison), subject.dtype)
+    return judge(Comparison.of(comparison), model.dtype)
 
 
 def discrepancy(computed: Tensor, actual: Tensor) -> float:
@@ -225,7 +223,7 @@ def discrepancy(computed: Tensor, actual: Tensor) -> float:
 
 def _streams(recording: Recording) -> int:
     """Return the number of residual streams that the layers pass on, concatenated."""
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     return recording.final_rows(0, 1).shape[-1] // anatomy.width
 
 
@@ -245,19 +243,19 @@ def _fit_readout(recording: Recording, own_logits: Tensor) -> None:
         recording: the recording of the probe.
         own_logits: the model's logits. [row, token]
     """
-    subject = recording.subject
-    readout = subject.anatomy.readout
+    model = recording.model
+    readout = model.anatomy.readout
     if readout is None or not (readout.scales or readout.softcaps) or _streams(recording) > 1:
         return
 
     def holds(logits: Tensor) -> bool:
-        verdict = judge(Comparison.of(compare(logits, own_logits).cpu()), subject.dtype)
+        verdict = judge(Comparison.of(compare(logits, own_logits).cpu()), model.dtype)
         return verdict.status != "refused"
 
     with suppress(Exception):  # any error of a wrong norm, which the check of the readout tells
         fitted = readout.fitted(recording.final_rows(0, len(recording)), holds)
         if fitted is not readout:
-            subject.anatomy = replace(subject.anatomy, readout=fitted)
+            model.anatomy = replace(model.anatomy, readout=fitted)
 
 
 def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
@@ -269,7 +267,7 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tens
             f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
             "nothing is merely added"
         )
-    norms = post_norms.post_norms(recording.subject.anatomy.layers[layer])
+    norms = post_norms.post_norms(recording.model.anatomy.layers[layer])
     if norms is not None:
         checked = range(len(recording)) if rows is None else rows
         return compare(norms.after(recording.layer_rows(layer, checked)), following)
@@ -297,12 +295,12 @@ def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, other
     Raises:
         NotApplicable: the stream holds without attention's write, and not with it.
     """
-    dtype = recording.subject.dtype
+    dtype = recording.model.dtype
     with_it, without = (
         judge(Comparison.of(comparison.cpu()), dtype).status for comparison in (all_writes, others)
     )
     if with_it == "refused" and without == "verified":
-        kind = recording.subject.anatomy.layers[layer].parallel_kind
+        kind = recording.model.anatomy.layers[layer].parallel_kind
         raise NotApplicable(
             f"this layer's attention feeds its {kind}, and adds nothing to the stream itself"
         )
@@ -310,12 +308,12 @@ def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, other
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
     write = recording.rows("attention_write", layer, rows)
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if parts.attention is None:
         raise NotApplicable(WITHOUT_PATTERN[parts.kind])
     if write is None:
         raise NotApplicable("what this layer's attention writes could not be found")
-    query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
+    query, heads = recording.rows("query", layer, rows), recording.model.anatomy.heads
     if query is not None and len(query) != heads:
         raise NotApplicable(
             f"this layer has {len(query)} heads, and the model's config says {heads}"
@@ -332,7 +330,7 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
 
 
 def _activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     write = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
         raise NotApplicable(
@@ -345,7 +343,7 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
 
 def _experts(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compare the mixture of the recorded choice, and the weights with the displayed scores."""
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     write = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
         raise NotApplicable("this layer has no experts")

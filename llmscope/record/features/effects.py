@@ -68,7 +68,7 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
         return path.after
     if place.kind in STREAMS:
         return path.before if place.kind == "resid_pre" else path.attention
-    layer, row = recording.subject.anatomy.layers[place.layer], range(position, position + 1)
+    layer, row = recording.model.anatomy.layers[place.layer], range(position, position + 1)
     try:
         if place.kind in WRITES:
             added = path.mlp if place.kind == "mlp_out" else path.attention
@@ -107,11 +107,11 @@ def _reader_of_write(recording: Recording, place: Place, row: range, added: Tens
         row: the token.
         added: the direction that reads what is added to the stream. [width]
     """
-    layer = recording.subject.anatomy.layers[place.layer]
+    layer = recording.model.anatomy.layers[place.layer]
     site, factor = write_site(layer, place)
     if not place.module:
         return added
-    norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
+    norm = site_of(recording.model.anatomy, _BEHIND.get(site, site), place.layer)
     if site not in _BEHIND or norm is None:
         return added * (layer.scale(WRITTEN[place.kind]) / factor)
     inputs = tensor_at(recording, place, row)
@@ -160,14 +160,14 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
     rows = dictionary.rows(torch.as_tensor(ids, device=dictionary.decoder.device))
     if place.kind in ("mlp_in", "mlp_normed"):
         raise Unattributable(NOT_WRITTEN)
-    layer = recording.subject.anatomy.layers[place.layer]
+    layer = recording.model.anatomy.layers[place.layer]
     if place.kind in WRITES and place.module:
         site, factor = write_site(layer, place)
-        norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
+        norm = site_of(recording.model.anatomy, _BEHIND.get(site, site), place.layer)
         if site not in _BEHIND or norm is None:
             return exact(rows) * (layer.scale(WRITTEN[place.kind]) / factor)
         try:
-            return take_apart(norm, rows.to(recording.subject.dtype)).linear(exact(rows)) * (
+            return take_apart(norm, rows.to(recording.model.dtype)).linear(exact(rows)) * (
                 layer.scale(WRITTEN[place.kind])
             )
         except UnknownNorm as unknown:
@@ -191,7 +191,7 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
             inputs[:, columns] = rows
     if project is None:
         raise Unattributable("the projection behind it was not found")
-    inputs = inputs.to(recording.subject.dtype)
+    inputs = inputs.to(recording.model.dtype)
     projected = project(inputs)
     written = exact(projected) - exact(project(torch.zeros_like(inputs)))
     write = getattr(layer, name)
@@ -226,8 +226,8 @@ def promoted(
     Raises:
         Unattributable: see `in_the_stream`, or the final norm is of an unknown form.
     """
-    serial = state_of(recording.subject.model).serial
-    by_dictionary = _promoted.setdefault(recording.subject, WeakKeyDictionary())
+    serial = state_of(recording.model.module).serial
+    by_dictionary = _promoted.setdefault(recording.model, WeakKeyDictionary())
     cached = by_dictionary.setdefault(dictionary, {}).setdefault((serial, count), {})
     lacking = [feature_id for feature_id in dict.fromkeys(ids) if feature_id not in cached]
     for start in range(0, len(lacking), ROWS):
@@ -259,7 +259,7 @@ def logit_effects(recording: Recording, rows: Tensor) -> Tensor:
         Unattributable: the final norm is of an unknown form, or the stream passes other norms.
         ValueError: the model has no unembedding that was found.
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     readout = anatomy.require_readout()
     if any(post_norms(layer) for layer in anatomy.layers):
         raise Unattributable(IN_THE_STREAM)
@@ -281,7 +281,7 @@ def effects_on_token(recording: Recording, dictionary: Dictionary, token: int) -
     Raises:
         Unattributable: see `promoted`.
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     readout = anatomy.require_readout()
     if any(post_norms(layer) for layer in anatomy.layers):
         raise Unattributable(IN_THE_STREAM)

@@ -206,8 +206,8 @@ def _far_shift(recording: Recording, way: Applied) -> tuple[int, ...]:
     """
     rows, reads = counted(recording)[:TRIED], way.dictionary.header.reads
     ids = recording.prompt.ids[: rows[-1] + 1]
-    serial = state_of(recording.subject.model).serial
-    by_dictionary = _far.setdefault(recording.subject, WeakKeyDictionary())
+    serial = state_of(recording.model.module).serial
+    by_dictionary = _far.setdefault(recording.model, WeakKeyDictionary())
     by_prompt = by_dictionary.setdefault(way.dictionary, {})
     key = (way.centred, serial, ids)
     if key in by_prompt and not recording.edits:

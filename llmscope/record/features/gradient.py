@@ -149,7 +149,7 @@ def _gradient(
     run: Run = passes
     kind, factor = _KINDS[place.kind], 1.0
     if place.kind in WRITES:
-        parts = recording.subject.anatomy.layers[place.layer]
+        parts = recording.model.anatomy.layers[place.layer]
         site, factor = write_site(parts, place)
         if site in ("attention_module", "mlp_module"):
             kind = site

@@ -36,7 +36,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     if not 0 <= place.layer < recording.layers:
         raise NoPlace(f"there is no layer {place.layer}: the model has {recording.layers}")
     layer, kind = place.layer, place.kind
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if kind == "z":
         check_entry(parts, place)
         return _heads(recording, place, rows)
@@ -72,7 +72,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
 
 def _check_mlp_entry(recording: Recording, place: Place) -> None:
     """Raise NoPlace if the norm or MLP that a place names is not what the MLP reads by."""
-    parts = recording.subject.anatomy.layers[place.layer]
+    parts = recording.model.anatomy.layers[place.layer]
     module = named_module(parts, place) if place.module else None
     entry = entry_of(recording, place.layer)
     if module is None or (entry is not None and module is entry.norm):
@@ -83,13 +83,13 @@ def _check_mlp_entry(recording: Recording, place: Place) -> None:
 
 
 def _check_streams(recording: Recording) -> None:
-    streams = recording.final_rows(0, 1).shape[-1] // recording.subject.anatomy.width
+    streams = recording.final_rows(0, 1).shape[-1] // recording.model.anatomy.width
     if streams > 1:
         raise NoPlace(f"the model keeps {streams} residual streams, and no one of them is its own")
 
 
 def _heads(recording: Recording, place: Place, rows: range) -> Tensor:
-    if recording.subject.anatomy.layers[place.layer].attention_out is None:
+    if recording.model.anatomy.layers[place.layer].attention_out is None:
         raise NoPlace(f"layer {place.layer} has no heads that were found")
     try:
         heads = head_outputs(recording, place.layer, rows)  # [row, head, head width]
@@ -167,7 +167,7 @@ def changed_behind(recording: Recording, place: Place) -> bool:
     site, factor = _output(recording, place)
     return bool(site) and (
         site in ("attention_module", "mlp_module")
-        or factor != recording.subject.anatomy.layers[place.layer].scale(WRITTEN[place.kind])
+        or factor != recording.model.anatomy.layers[place.layer].scale(WRITTEN[place.kind])
     )
 
 
@@ -176,13 +176,13 @@ def _output(recording: Recording, place: Place) -> tuple[str, float]:
     if place.kind not in WRITES or not 0 <= place.layer < recording.layers:
         return "", 1.0
     try:
-        return write_site(recording.subject.anatomy.layers[place.layer], place)
+        return write_site(recording.model.anatomy.layers[place.layer], place)
     except NoPlace:
         return "", 1.0
 
 
 def _final_norm_centres(recording: Recording) -> bool:
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None:
         return False
     try:

@@ -36,7 +36,7 @@ def change_by(recording: Recording, place: Place, rows: range, difference: Tenso
     if place.kind in ("resid_pre", "resid_post"):
         at = layer + (place.kind == "resid_post")
         return _to(recording, Change("stream", at, rows), "stream", at, 1.0, difference)
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     if place.kind == "resid_mid":
         # What is added to attention's write is added to the stream after it.
         write: Site = "attention_write" if parts.attention_write is not None else "mixer_write"
@@ -45,7 +45,7 @@ def change_by(recording: Recording, place: Place, rows: range, difference: Tenso
         )
     if place.kind in ("attn_out", "mlp_out"):
         site, factor = write_site(parts, place)
-        if site_of(recording.subject.anatomy, site, layer) is None:
+        if site_of(recording.model.anatomy, site, layer) is None:
             raise Misfit(f"layer {layer} has no part of its own that writes there")
         values = (tensor_at(recording, place, rows).float() + difference) / factor
         return Change(site, layer, rows, values=values)
@@ -63,7 +63,7 @@ def _to(
     recording: Recording, change: Change, name: str, layer: int, scale: float, difference: Tensor
 ) -> Change:
     """Return a change to the recorded rows plus a difference, as the module outputs them."""
-    if name != "stream" and site_of(recording.subject.anatomy, change.site, layer) is None:
+    if name != "stream" and site_of(recording.model.anatomy, change.site, layer) is None:
         raise Misfit(f"layer {layer} has no part of its own that writes there")
     recorded = recording.rows(name, layer, change.rows)
     assert recorded is not None

@@ -86,13 +86,13 @@ def placed(edit: Edit, recording: Recording) -> Edit:
     Raises:
         ScopeError: the layer, head or neuron does not exist.
     """
-    layers = recording.subject.anatomy.layers
+    layers = recording.model.anatomy.layers
     if edit.layer is None:
         return edit
     layer = _index(edit.layer, len(layers), "layer")
     if edit.index is None or edit.part == "feature":
         return replace(edit, layer=layer)
-    counts = {"head": recording.subject.anatomy.heads, "neuron": 0}
+    counts = {"head": recording.model.anatomy.heads, "neuron": 0}
     down = layers[layer].down
     if down is not None:
         counts["neuron"] = inputs_of(down)  # not every layer has as many
@@ -119,11 +119,11 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     if edit.part == "feature":
         change = grounds.featured(edit, rows)
         assert change.feature is not None
-        for capability, layer in places_changed(base.subject, change.feature.dictionary.header):
+        for capability, layer in places_changed(base.model, change.feature.dictionary.header):
             _check(grounds.verdicts(capability, layer), layer)
         return [change]
     if edit.part == "stream":
-        streams = base.final_rows(0, 1).shape[-1] // base.subject.anatomy.width
+        streams = base.final_rows(0, 1).shape[-1] // base.model.anatomy.width
         if streams > 1:
             raise ScopeError(
                 f"the model keeps {streams} residual streams, and no one of them is its stream",
@@ -142,7 +142,7 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     layer = edit.layer
     if edit.into is not None:
         return [edge_of(edit, grounds)]
-    sites = [s for s in SITES[edit.part] if site_of(base.subject.anatomy, s, layer) is not None]
+    sites = [s for s in SITES[edit.part] if site_of(base.model.anatomy, s, layer) is not None]
     if not sites:
         raise ScopeError(f"layer {layer} has no {edit.part} that was found", "another layer")
     return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
@@ -185,7 +185,7 @@ def _change(edit: Edit, change: Change, grounds: EditContext) -> Change:
 def _own(edit: Edit, change: Change, base: Recording) -> Change:
     """Return the change to the caller's own tensor, or to what the caller's function returns."""
     assert edit.own is not None
-    value, anatomy = edit.own.value, base.subject.anatomy
+    value, anatomy = edit.own.value, base.model.anatomy
     if change.site == "mlp_write" and anatomy.layers[change.layer].mlp_parallel is not None:
         raise ScopeError("the layer has two MLPs whose outputs are added", "stream")
     if callable(value):
@@ -193,7 +193,7 @@ def _own(edit: Edit, change: Change, base: Recording) -> Change:
     columns = change.columns
     width = anatomy.width if columns.stop is None else columns.stop - columns.start
     try:
-        tensor = torch.as_tensor(value, dtype=torch.float32, device=base.subject.device).detach()
+        tensor = torch.as_tensor(value, dtype=torch.float32, device=base.model.device).detach()
         values = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)  # [row, column]
         values = values.expand(-1, width).clone()
     except (TypeError, ValueError, RuntimeError):
@@ -220,7 +220,7 @@ def edge_of(edit: Edit, grounds: EditContext) -> Change:
     assert edit.layer is not None
     base, rows = grounds.base, edit.where.rows(len(grounds.base))
     site = SITES[edit.part][0]
-    if site_of(base.subject.anatomy, site, edit.layer) is None:
+    if site_of(base.model.anatomy, site, edit.layer) is None:
         raise ScopeError(f"layer {edit.layer} has no {edit.part} that was found", "another layer")
     into = receiver_of(edit.into, base)
     carried = check_edge(base, edit.part, edit.layer, into, grounds.verdicts, grounds.received)
@@ -234,7 +234,7 @@ def receiver_of(into: Receiver, recording: Recording) -> Receiver:
     Raises:
         ScopeError: the layer or the head does not exist.
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     if into.layer is None:
         return replace(into, layer=len(anatomy.layers))
     layer = _index(into.layer, len(anatomy.layers), "layer")
@@ -268,7 +268,7 @@ def check_edge(
     """
     end = into.layer
     assert end is not None
-    anatomy = base.subject.anatomy
+    anatomy = base.model.anatomy
     within = end == layer and into.part == "mlp" and part != "mlp"
     if end < layer or (end == layer and not within):
         raise WrongUseError(
@@ -300,7 +300,7 @@ def columns_of(edit: Edit, recording: Recording) -> slice:
 
 def head_columns(recording: Recording, layer: int, head: int) -> slice:
     """Return the columns of the output projection's input that belong to a head."""
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     project = anatomy.layers[layer].attention_out
     assert project is not None
     width = inputs_of(project) // anatomy.heads
@@ -321,7 +321,7 @@ def written(recording: Recording, site: Site, layer: int) -> Tensor:
         return activations(recording, layer)
     rows = recording.rows(site, layer)
     assert rows is not None
-    scale = 1.0 if site == "stream" else recording.subject.anatomy.layers[layer].scale(site)
+    scale = 1.0 if site == "stream" else recording.model.anatomy.layers[layer].scale(site)
     return rows if scale == 1.0 else rows / scale
 
 

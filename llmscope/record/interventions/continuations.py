@@ -87,7 +87,7 @@ def _batch(
     """Return the first of the texts that run in one batch with little padding."""
     if len(texts[0]) not in alike:
         return [texts[0]]
-    room = TOKENS.get(recording.subject.device.type, TOKENS_ELSEWHERE)
+    room = TOKENS.get(recording.model.device.type, TOKENS_ELSEWHERE)
     own_rows = longest = 0
     start = len(recording)
     for count, text in enumerate(texts):
@@ -157,7 +157,7 @@ def prefix_cache(recording: Recording, length: int, batch: int) -> DynamicCache:
 
 def row_fits(recording: Recording, cache: DynamicCache, row: int) -> bool:
     """Return whether a row has the recorded keys and values after it ran again."""
-    limit = bound(recording.subject.dtype, ROW)
+    limit = bound(recording.model.dtype, ROW)
     for layer, recorded in zip(cache.layers, recording.past or (), strict=False):
         for again, before in zip((layer.keys, layer.values), recorded, strict=True):
             actual = before[:, row].float()

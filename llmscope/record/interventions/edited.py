@@ -86,11 +86,11 @@ class EditedRecorder:
         apply: Callable[[Dictionary, Recording], Applied],
     ) -> None:
         self._recorder = recorder
-        self._subject = recorder.subject
-        self._subject.restore_rows = self._restore
+        self._model = recorder.model
+        self._model.restore_rows = self._restore
         self._verdicts = verdicts
         self._apply = apply
-        self._forms = Forms(self._subject.anatomy)
+        self._forms = Forms(self._model.anatomy)
         self._latest: Recording | None = None
         self._from: tuple[int, ...] | None = None
         self._learned: tuple[LearnedLens | Dictionary | None, ...] = ()
@@ -166,7 +166,7 @@ class EditedRecorder:
                     f"{edit}: an edge is made in the whole pass of a prompt",
                     "record(prompt, edits=[…])",
                 )
-        base = self._recorder.run([probe(self._subject).ids], record=True)
+        base = self._recorder.run([probe(self._model).ids], record=True)
         changes = changes_of(edits, self._grounds(base, None, fresh=True))
         for change in changes:
             if change.values is not None and len(change.values) > 1:
@@ -204,9 +204,9 @@ class EditedRecorder:
                 continue
             try:
                 learned.append(
-                    lens_of(self._subject)
+                    lens_of(self._model)
                     if edit.feature is None
-                    else dictionary_of(self._subject, edit.feature)
+                    else dictionary_of(self._model, edit.feature)
                 )
             except ScopeError:
                 learned.append(None)
@@ -280,7 +280,7 @@ class EditedRecorder:
             return self._recorder.restore(base or recording, segment, start, wanted)
         changes = recording.changes
         with (
-            attached(self._subject.anatomy, changes, start=start + wanted.start),
+            attached(self._model.anatomy, changes, start=start + wanted.start),
             self._entries_kept(changes),
         ):
             return self._recorder.restore(recording, segment, start, wanted)
@@ -322,7 +322,7 @@ class EditedRecorder:
             failed.callback(void, claim)
             if depth:
                 stack.enter_context(self.standing(depth, stream[None]))
-            added = stack.enter_context(attached(self._subject.anatomy, changes, start=start))
+            added = stack.enter_context(attached(self._model.anatomy, changes, start=start))
             stack.enter_context(self._entries_kept(changes))
             ids = base.prompt.ids[start:]
             logits = recorder.forward(ids, cache, cancelled, next_look, going_on=start > 0)
@@ -339,7 +339,7 @@ class EditedRecorder:
         segment = Segment(layers, segment.final, segment.memo)
         settings = tuple(tap.settings for tap in recorder.taps.layers)
         recording = Recording(
-            subject=self._subject,
+            model=self._model,
             prompt=base.prompt,
             parts=(*(below.prefix(start) if start else ()), (segment, len(segment))),
             keys=(*base.keys[:depth], *keys[depth:]),
@@ -397,7 +397,7 @@ class EditedRecorder:
     @cached_property
     def probe(self) -> Recording | None:
         """A recording of the probe; None if layers return more than a stream."""
-        ids = probe(self._subject).ids
+        ids = probe(self._model).ids
         with self._forms.learn():
             whole: Recording = self._recorder.run([ids], record=True)
         # A layer may remember its latest pass: that must not be the probe when it is tested.
@@ -419,7 +419,7 @@ class EditedRecorder:
         except Exception:  # any error of a model whose layers pass each other more than a stream
             return False
         assert again.logits is not None
-        limit = bound(self._subject.dtype, BOUND)
+        limit = bound(self._model.dtype, BOUND)
         return discrepancy(again.logits[None], whole.logits[None]) <= limit
 
     def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> EditContext:
@@ -488,29 +488,29 @@ class EditedRecorder:
         assert edit.tokens is not None
         at = 0 if edit.layer is None else edit.layer + 1
         directions = [self._vector(Vector("jlens", token), at) for token in edit.tokens]
-        return swap_of(self._subject, edit.tokens, directions)
+        return swap_of(self._model, edit.tokens, directions)
 
     def _vector(self, vector: Vector, at: int) -> Tensor:
         """Return a vector for the stream after `at` layers, cached unless it is from a file."""
         learned: LearnedLens | Dictionary | None = None
         if vector.kind == "jlens":
-            learned = lens_of(self._subject)
+            learned = lens_of(self._model)
         elif vector.kind == "feature":
-            learned = dictionary_of(self._subject, FeatureName.parse(vector.text))
+            learned = dictionary_of(self._model, FeatureName.parse(vector.text))
         key = (vector, at if vector.kind in ("prompts", "jlens") else None, learned)
         if key not in self._vectors or vector.kind == "file" or self._recorder.outside:
             _make_room(self._vectors)
-            self._vectors[key] = vector_of(self._subject, vector, at, self._record_text)
+            self._vectors[key] = vector_of(self._model, vector, at, self._record_text)
         return self._vectors[key]
 
     def _record_text(self, text: str) -> Recording:
-        tokens = self._subject.tokens
+        tokens = self._model.tokens
         if tokens is None:
             raise ScopeError("this checkpoint has no tokenizer", "a vector from a file")
         encoded: Encoded = tokens.encode(text)
         if not encoded.ids:
             raise ScopeError("a prompt that steers is empty", "some text")
-        context = self._subject.anatomy.context
+        context = self._model.anatomy.context
         if context is not None and len(encoded) > context:
             raise ScopeError(
                 f"a prompt that steers has {len(encoded)} tokens, and the model's context holds "

@@ -54,29 +54,29 @@ CAPABILITIES: dict[PlaceKind, str] = {
 """The capability whose identity must hold for a change at a place; other places need none."""
 
 
-def given_features(subject: LoadedModel) -> tuple[Given, ...]:
+def given_features(model: LoadedModel) -> tuple[Given, ...]:
     """Return the dictionaries of a model's edits: its own, its origin's, or the known ones."""
-    base = subject.origin or subject
-    return subject.features or base.features or known_dictionaries(base)
+    base = model.origin or model
+    return model.features or base.features or known_dictionaries(base)
 
 
-def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
+def dictionary_of(model: LoadedModel, name: FeatureName) -> Dictionary:
     """Return the dictionary that a feature's name means, on the model's device.
 
     Raises:
         ScopeError: no dictionary fits or several do, it has no such feature, or it cannot be read.
     """
-    dictionaries = given_features(subject)
+    dictionaries = given_features(model)
     if not dictionaries:  # an edit fetches nothing
         raise ScopeError(
-            f"no dictionary of features comes with {display_text(subject.name)}",
+            f"no dictionary of features comes with {display_text(model.name)}",
             f"{option('features')}: {FORMS}",
         )
-    layers = len(subject.anatomy.layers)
+    layers = len(model.anatomy.layers)
     if not -layers <= name.layer < layers:
         raise WrongUseError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
     layer = name.layer % layers
-    known = headers_of(dictionaries, subject.origin or subject)
+    known = headers_of(dictionaries, model.origin or model)
     there = [entry for entry in known if header_of(entry).reads.layer == layer]
     if not there:
         others = sorted({header_of(entry).reads.layer for entry in known})
@@ -97,7 +97,7 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
         if len(names) == len(matching):
             hint = _list_features(map(header_of, matching), name.feature)
         raise ScopeError(f"there are {len(matching)} dictionaries at layer {layer}", hint)
-    dictionary = loaded(matching[0], subject)
+    dictionary = loaded(matching[0], model)
     count = dictionary.header.features
     if name.feature >= count:
         raise WrongUseError(
@@ -121,15 +121,15 @@ def _list_features(headers: Iterable[DictionaryHeader], feature: int) -> str:
     return _list_names([f"{header.reads}/{feature}" for header in headers])
 
 
-def direction_of(subject: LoadedModel, name: FeatureName) -> Tensor:
+def direction_of(model: LoadedModel, name: FeatureName) -> Tensor:
     """Return the decoder row of a feature, as a direction of the stream. [width], float32
 
     Raises:
         ScopeError: there is no such feature, or its row is no direction of the stream.
     """
-    dictionary = dictionary_of(subject, name)
-    header, width = dictionary.header, subject.anatomy.width
-    parts = subject.anatomy.layers[header.writes.layer]
+    dictionary = dictionary_of(model, name)
+    header, width = dictionary.header, model.anatomy.width
+    parts = model.anatomy.layers[header.writes.layer]
     behind = header.writes.kind in WRITES and write_site(parts, header.writes)[0] in MODULES
     if header.writes.kind not in (*STREAMS, *WRITES) or behind:
         raise ScopeError(
@@ -144,7 +144,7 @@ def direction_of(subject: LoadedModel, name: FeatureName) -> Tensor:
         )
     with torch.no_grad():
         row = dictionary.rows(torch.tensor([name.feature], device=dictionary.decoder.device))[0]
-    return row.float().to(subject.device)
+    return row.float().to(model.device)
 
 
 def feature_edit(
@@ -162,7 +162,7 @@ def feature_edit(
         ScopeError: there is no such feature, or it cannot be changed in this model.
     """
     assert edit.feature is not None
-    dictionary = dictionary_of(base.subject, edit.feature)
+    dictionary = dictionary_of(base.model, edit.feature)
     try:
         way = apply(dictionary, base)
     except ValueError as reason:
@@ -211,9 +211,9 @@ def feature_change(
     return Change(site, layer, rows, writes.columns, feature=change)
 
 
-def places_changed(subject: LoadedModel, header: DictionaryHeader) -> list[tuple[str, int]]:
+def places_changed(model: LoadedModel, header: DictionaryHeader) -> list[tuple[str, int]]:
     """Return the capabilities, each with a layer, that must hold where features are changed."""
-    layers, needed = subject.anatomy.layers, list[tuple[str, int]]()
+    layers, needed = model.anatomy.layers, list[tuple[str, int]]()
     for place in dict.fromkeys((header.reads, header.writes)):
         if place.kind in CAPABILITIES:
             needed.append((CAPABILITIES[place.kind], place.layer))
@@ -244,7 +244,7 @@ def _places(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, 
 
 def _find_places(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, LivePlace]:
     reads, writes = header.reads, header.writes
-    layer = recording.subject.anatomy.layers[writes.layer]
+    layer = recording.model.anatomy.layers[writes.layer]
     parallel = layer.mlp_parallel is not None
     if parallel and ("mlp_out" in (reads.kind, writes.kind) or writes.kind in MLP_INPUTS):
         raise _impossible(writes, "the layer has two MLPs whose outputs are added")
@@ -265,7 +265,7 @@ def _impossible(place: Place, reason: str) -> ScopeError:
 
 def _live(recording: Recording, place: Place) -> LivePlace:
     layer, kind = place.layer, place.kind
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     parts = anatomy.layers[layer]
     site, scale = write_site(parts, place) if kind in WRITES else ("attention_write", 1.0)
     sites: dict[PlaceKind, tuple[Site, int]] = {
@@ -294,7 +294,7 @@ def _live(recording: Recording, place: Place) -> LivePlace:
 
 def _mixes(recording: Recording, place: Place) -> Site:
     """Return the write after which the stream within a layer is there."""
-    parts = recording.subject.anatomy.layers[place.layer]
+    parts = recording.model.anatomy.layers[place.layer]
     if parts.attention_write is not None and parts.mixer_write is not None:
         raise _impossible(place, f"attention and {parts.parallel_kind} write it together")
     entry = _entry(recording, place.layer)

@@ -26,7 +26,7 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
     Raises:
         ScopeError: no such norm was found, or its scale cannot be frozen.
     """
-    anatomy = recording.subject.anatomy
+    anatomy = recording.model.anatomy
     if edit.layer is None:
         if anatomy.readout is None:
             raise ScopeError(NO_READOUT, "a norm of a layer")
@@ -62,9 +62,9 @@ def _find_norm_call(
 
     Without a reader, return the last call of the norms.
     """
-    subject, readers = recording.subject, () if reader is None else (reader,)
-    ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    with norm_calls(norms, readers) as (calls, read), torch.no_grad(), placed(subject.model):
-        subject.model(input_ids=ids, use_cache=False)
+    model, readers = recording.model, () if reader is None else (reader,)
+    ids = torch.tensor([recording.prompt.ids], device=model.device)
+    with norm_calls(norms, readers) as (calls, read), torch.no_grad(), placed(model.module):
+        model.module(input_ids=ids, use_cache=False)
     last = calls[-1] if calls else None
     return last if reader is None else read.get(reader)

@@ -72,7 +72,7 @@ class Receivers:
 
     def _reason(self, kind: str, layer: int) -> str:
         """Return why a part cannot be a receiver; empty if it can."""
-        parts = self._recorder.subject.anatomy.layers[layer]
+        parts = self._recorder.model.anatomy.layers[layer]
         if kind in ("mlp", "within") and parts.mlp_input_module is None:
             return "no MLP was found"
         if kind in ("attention", "head") and parts.attention is None:
@@ -89,7 +89,7 @@ class Receivers:
             raise
         except Exception as error:  # any error of a layer that cannot be called twice
             return f"it cannot be called a second time: {told(error)}"
-        if apart <= bound(base.subject.dtype, BOUND):
+        if apart <= bound(base.model.dtype, BOUND):
             return ""
         if kind == "within":
             return PARALLEL
@@ -99,7 +99,7 @@ class Receivers:
         """Return by how much a part's write differs between an edge and a change of the stream."""
         rows = range(len(base))
         delta = _noise(base, layer)
-        parts = base.subject.anatomy.layers[layer]
+        parts = base.model.anatomy.layers[layer]
         stream = Change("stream", layer, rows, added=delta)
         if kind == "attention":
             edge = Change.known(Receiver("attention", layer), rows, delta)
@@ -107,7 +107,7 @@ class Receivers:
                 self._record([edge]), self._record([stream]), "attention_write", layer
             )
         if kind == "head":
-            heads = range(base.subject.anatomy.heads)
+            heads = range(base.model.anatomy.heads)
             edges = [Change.known(Receiver("head", layer, head), rows, delta) for head in heads]
             return _heads_apart(self._record(edges), self._record([stream]), layer)
         edge = Change.known(Receiver("mlp", layer), rows, delta)
@@ -121,8 +121,8 @@ class Receivers:
     def _record(self, changes: Iterable[Change]) -> Recording:
         """Record the probe with changes, which no later pass continues from."""
         recorder = self._recorder
-        with attached(recorder.subject.anatomy, changes):
-            return recorder.go_on(None, probe(recorder.subject))
+        with attached(recorder.model.anatomy, changes):
+            return recorder.go_on(None, probe(recorder.model))
 
 
 def _noise(base: Recording, layer: int) -> Tensor:

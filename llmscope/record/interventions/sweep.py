@@ -196,7 +196,7 @@ class Sweep:
         # Without a layer to run, nothing is gained by sharing a batch.
         if len(pieces) > 1 and (jobs > self._size(start) or max(depths) == layers > min(depths)):
             return None
-        fixed = FIXED.get(self.recording.subject.device.type, FIXED_ELSEWHERE)
+        fixed = FIXED.get(self.recording.model.device.type, FIXED_ELSEWHERE)
         return (layers - min(depths)) * (fixed + jobs * self._tokens(start))
 
     def _tokens(self, start: int) -> int:
@@ -205,7 +205,7 @@ class Sweep:
 
     def _size(self, start: int) -> int:
         """Return the most jobs of a batch. `start`: the first token that any of them changes."""
-        room = TOKENS.get(self.recording.subject.device.type, TOKENS_ELSEWHERE)
+        room = TOKENS.get(self.recording.model.device.type, TOKENS_ELSEWHERE)
         return max(1, min(room // self._tokens(start), WITH_CACHE * room // (self.position + 1)))
 
     def _memo(self) -> SweepMemo:

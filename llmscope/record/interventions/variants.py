@@ -62,7 +62,7 @@ class VariantPasses:
     @torch.no_grad()
     def logits(self, rows: range) -> Tensor:
         """Return the logits after some tokens, in float32. [variant, row, token]"""
-        base, anatomy = self.base, self.base.subject.anatomy
+        base, anatomy = self.base, self.base.model.anatomy
         stream = self.final[:, rows.start - self.start : rows.stop - self.start]
         frozen = [
             change for change in base.changes if change.frozen and change.layer == base.layers
@@ -87,7 +87,7 @@ class VariantRecorder:
         self._kept: dict[object, VariantPasses] = {}
         self._apart: dict[int, bool] = {}
         self._passes: dict[int, Threads] = {}
-        self._readouts = Threads(self._recorder.subject.device)
+        self._readouts = Threads(self._recorder.model.device)
 
     def record(
         self,
@@ -197,8 +197,8 @@ class VariantRecorder:
         if cache is not None and start:
             _fill(cache, count, depth, start, past)
         earlier = remaining(base.changes, depth)
-        anatomy = recorder.subject.anatomy
-        few = self._passes.setdefault(depth, Threads(recorder.subject.device))
+        anatomy = recorder.model.anatomy
+        few = self._passes.setdefault(depth, Threads(recorder.model.device))
         with ExitStack() as stack:
             if depth:
                 whole = stream[None].expand(count, -1, -1)
@@ -239,7 +239,7 @@ class VariantRecorder:
         except Exception:  # any error of a model that does not take a batch
             return False
         final_whole = whole.final_rows(start, len(whole))
-        limit = bound(whole.subject.dtype, BOUND)
+        limit = bound(whole.model.dtype, BOUND)
         return final.shape[1:] == final_whole.shape and discrepancy(final[1], final_whole) <= limit
 
 

@@ -35,12 +35,12 @@ with its square. Directions of one length have it at a cosine of 0.9998."""
 
 
 def vector_of(
-    subject: LoadedModel, vector: Vector, at: int, record: Callable[[str], Recording]
+    model: LoadedModel, vector: Vector, at: int, record: Callable[[str], Recording]
 ) -> Tensor:
     """Return a vector to be added to the stream. [width], float32
 
     Args:
-        subject: the model.
+        model: the model.
         vector: what the user asked for.
         at: the number of layers before the stream in which two prompts are compared, or which a
             learned lens reads.
@@ -51,13 +51,13 @@ def vector_of(
             model; or there is no learned lens that reads the stream.
     """
     if vector.kind == "file":
-        return _from_file(subject, vector)
+        return _from_file(model, vector)
     if vector.kind == "token":
-        return _of_token(subject, vector.text)
+        return _of_token(model, vector.text)
     if vector.kind == "feature":
-        return direction_of(subject, FeatureName.parse(vector.text))
+        return direction_of(model, FeatureName.parse(vector.text))
     if vector.kind == "jlens":
-        return _of_lens(subject, vector.text, at)
+        return _of_lens(model, vector.text, at)
     ends = []
     for text in (vector.text, vector.other):
         rows = record(text).rows("stream", at)
@@ -66,15 +66,13 @@ def vector_of(
     return ends[0] - ends[1]
 
 
-def swap_of(subject: LoadedModel, tokens: tuple[str, str], directions: list[Tensor]) -> Swap:
+def swap_of(model: LoadedModel, tokens: tuple[str, str], directions: list[Tensor]) -> Swap:
     """Return the swap of two tokens along their directions.
 
     Raises:
         ScopeError: they are the same token, or their directions are too nearly parallel.
     """
-    first, second = (
-        target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in tokens
-    )
+    first, second = (target_id(token, model.tokens, model.anatomy.vocabulary) for token in tokens)
     if first == second:
         raise WrongUseError("it swaps a token with itself", "two tokens")
     swap = Swap.of(*directions)
@@ -86,7 +84,7 @@ def swap_of(subject: LoadedModel, tokens: tuple[str, str], directions: list[Tens
     return swap
 
 
-def lens_of(subject: LoadedModel) -> LearnedLens:
+def lens_of(model: LoadedModel) -> LearnedLens:
     """Return the learned lens that edits of a model use: its own, its origin's, or the known one.
 
     Raises:
@@ -95,29 +93,29 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     from llmscope.learned.lenses.catalog import known_lenses, lens_for
     from llmscope.learned.lenses.reader import FORMS
 
-    learned = subject.translator
-    if learned is None and subject.origin is not None:
-        learned = subject.origin.translator
+    learned = model.translator
+    if learned is None and model.origin is not None:
+        learned = model.origin.translator
     choice = option("translator")
-    if learned is None and "jacobian" not in known_lenses(subject):  # an edit fetches nothing
+    if learned is None and "jacobian" not in known_lenses(model):  # an edit fetches nothing
         raise ScopeError(
-            f"no Jacobian lens of {display_text(subject.name)} comes with it",
+            f"no Jacobian lens of {display_text(model.name)} comes with it",
             f"{choice}: {FORMS}, or `jacobian` for a published one",
         )
-    lens = lens_for("jacobian" if learned is None else learned, subject)
+    lens = lens_for("jacobian" if learned is None else learned, model)
     if isinstance(lens, str):
         raise ScopeError(lens, f"another lens: {choice}")
     return lens
 
 
-def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:
+def _of_lens(model: LoadedModel, text: str, at: int) -> Tensor:
     """Return the direction of a token in the learned lens of a model, at a stream.
 
     After the last layer the map is the identity, and the direction is the row of the unembedding.
     """
-    lens, layers = lens_of(subject), len(subject.anatomy.layers)
-    row = _of_token(subject, text)
-    lens_map = lens.map_at(at, subject.device)
+    lens, layers = lens_of(model), len(model.anatomy.layers)
+    row = _of_token(model, text)
+    lens_map = lens.map_at(at, model.device)
     if lens_map is not None:
         row = lens_map.back(row)
     elif at != layers:
@@ -146,10 +144,10 @@ def _list_layers(lens: LearnedLens, layers: int) -> str:
     return ", ".join(["embed", *ranges] if 0 in lens.maps else ranges)
 
 
-def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
+def _from_file(model: LoadedModel, vector: Vector) -> Tensor:
     from safetensors import SafetensorError, safe_open
 
-    width, file_name = subject.anatomy.width, display_text(vector.text)
+    width, file_name = model.anatomy.width, display_text(vector.text)
     name = tensor_name(vector)
     try:
         with safe_open(Path(vector.text).expanduser(), framework="pt") as file:
@@ -165,30 +163,30 @@ def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
     vector_row = tensor.reshape(-1).float()
     if not bool(torch.isfinite(vector_row).all()):
         raise ScopeError(f"the vector in {file_name} holds NaN or infinity", "another file")
-    return vector_row.to(subject.device)
+    return vector_row.to(model.device)
 
 
-def _of_token(subject: LoadedModel, text: str) -> Tensor:
+def _of_token(model: LoadedModel, text: str) -> Tensor:
     """Return the row of the unembedding that gives the token's logit from the normed stream.
 
     The scale of the logits, which in some models is far from 1, is divided out.
     """
-    token = target_id(text, subject.tokens, subject.anatomy.vocabulary)
-    readout = subject.anatomy.readout
+    token = target_id(text, model.tokens, model.anatomy.vocabulary)
+    readout = model.anatomy.readout
     if readout is None:
         raise ScopeError(NO_READOUT, "a vector from a file")
-    why_not = why_no_gradients(subject.model)
+    why_not = why_no_gradients(model.module)
     if why_not:
         raise ScopeError(why_not, "a vector from a file")
-    width = getattr(readout.unembed, "in_features", subject.anatomy.width)
-    if width != subject.anatomy.width:
+    width = getattr(readout.unembed, "in_features", model.anatomy.width)
+    if width != model.anatomy.width:
         raise ScopeError(
-            f"the unembedding reads {width} dimensions, and the stream has {subject.anatomy.width}",
+            f"the unembedding reads {width} dimensions, and the stream has {model.anatomy.width}",
             "a vector from a file",
         )
     with torch.enable_grad():
         # The gradient of a logit is its row of the unembedding, however the weights are stored.
-        like = torch.zeros(1, subject.anatomy.width, dtype=subject.dtype, device=subject.device)
+        like = torch.zeros(1, model.anatomy.width, dtype=model.dtype, device=model.device)
         leaf = like.requires_grad_()
         try:
             row = torch.autograd.grad(readout.linear(leaf)[0, token], leaf)[0][0]

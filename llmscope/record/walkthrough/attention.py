@@ -283,7 +283,7 @@ class Attention:
             return None
         inputs = self.block.cut(rows_of(self.outer.given))
         query = self.seen.query
-        heads = self.chain.subject.anatomy.heads if query is None else len(query)
+        heads = self.chain.model.anatomy.heads if query is None else len(query)
         return inputs.reshape(len(inputs), heads, -1)
 
     def _output(self, mixed: int) -> int:

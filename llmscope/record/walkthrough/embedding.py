@@ -41,7 +41,7 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
         None,
     )
     assert seen.first is not None
-    table = recording.subject.model.get_input_embeddings()
+    table = recording.model.module.get_input_embeddings()
     call = next((table_call for table_call in seen.before if table_call.module is table), None)
     actual = seen.first if call is None or call.gave is None else rows_of(call.gave)
     parts, current = [_embedding(chain, recording, table, actual, tokens)], exact(actual)
@@ -59,7 +59,7 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
 def _embedding(
     chain: Chain, recording: Recording, table: nn.Module, actual: Tensor, tokens: int
 ) -> int:
-    weight, model = table.weight, recording.subject.model
+    weight, model = table.weight, recording.model.module
     assert isinstance(weight, Tensor)
     readable = weight.dtype in FLOATS and not weight.is_meta
     ids = torch.tensor(recording.prompt.ids)
@@ -227,7 +227,7 @@ def _stream(
         current: the sum of the parts' own values, in float64. [row, width]
     """
     terms = " + ".join("ep"[index] for index in range(len(parts)))
-    forms = _times(f"({terms})" if len(parts) > 1 else terms, numbers(recording.subject.model))
+    forms = _times(f"({terms})" if len(parts) > 1 else terms, numbers(recording.model.module))
     best = forms[0]
     if start.shape == current.shape and disagreement(current, exact(start)) > chain.near:
         best = best_form(forms, current, exact(start)) or best

@@ -102,7 +102,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
 def _choice(chain: Chain, scores: int, logits: Tensor, weights: Tensor, chosen: Tensor) -> int:
     """Add the step of the chosen experts' weights; return its index."""
     count = chosen.shape[-1]
-    forms = _choices(chosen, numbers(chain.subject.model))
+    forms = _choices(chosen, numbers(chain.model.module))
     best = best_form(forms, exact(logits), exact(weights))
     return chain.add(
         "choice",

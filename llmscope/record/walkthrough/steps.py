@@ -45,18 +45,18 @@ class Chain:
     compared with its recomputed value.
     """
 
-    def __init__(self, subject: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self.steps: list[Step] = []
-        self.half = subject.dtype.itemsize < 4
-        self.subject = subject
+        self.half = model.dtype.itemsize < 4
+        self.model = model
         self.layer: int | None = None
         self.part = "beginning"
-        self.near = bound(subject.dtype, NEAR, HALF_NEAR)
-        self._bound, self._eps = bound(subject.dtype, BOUND), torch.finfo(subject.dtype).eps
+        self.near = bound(model.dtype, NEAR, HALF_NEAR)
+        self._bound, self._eps = bound(model.dtype, BOUND), torch.finfo(model.dtype).eps
         self._on: list[Tensor] = []
-        parameters = subject.model.named_parameters(remove_duplicate=True)
+        parameters = model.module.named_parameters(remove_duplicate=True)
         self._names = {id(parameter): name for name, parameter in parameters}
-        self._buffers = {id(buffer): name for name, buffer in subject.model.named_buffers()}
+        self._buffers = {id(buffer): name for name, buffer in model.module.named_buffers()}
 
     def at(self, index: int) -> Tensor:
         """Return the value of a step that later steps continue from, in float64 on the CPU."""

@@ -114,12 +114,12 @@ class Watched:
 
 
 def watch(
-    subject: LoadedModel, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
+    model: LoadedModel, run: Run, ids: tuple[int, ...], layer: int, position: int, *, inside: bool
 ) -> Watched:
     """Run a prompt and trace one layer, and the modules before and after the layers.
 
     Args:
-        subject: the model.
+        model: the model.
         run: runs extra forward passes (`Passes`).
         ids: token ids of the prompt.
         layer: the layer to trace.
@@ -128,15 +128,15 @@ def watch(
             attention function.
     """
     seen, products = Watched(), Products(factors=inside)
-    attention = subject.anatomy.layers[layer].attention
+    attention = model.anatomy.layers[layer].attention
     with ExitStack() as stack:
-        watcher = _Watcher(subject, seen, layer, stack)
+        watcher = _Watcher(model, seen, layer, stack)
         if attention is not None:
             watcher.within(attention, products)
             stack.enter_context(listening(attention, seen))
-            if subject.anatomy.heads * len(ids) ** 2 <= MOST:
-                stack.enter_context(eagerly(subject.model, attention))
-        first_row = 0 if len(ids) * subject.anatomy.vocabulary <= ALL else position
+            if model.anatomy.heads * len(ids) ** 2 <= MOST:
+                stack.enter_context(eagerly(model.module, attention))
+        first_row = 0 if len(ids) * model.anatomy.vocabulary <= ALL else position
         output = run([ids], last=len(ids) - first_row)
     seen.scores, seen.pattern = products.scores, products.pattern
     if inside and products.value is not None:
@@ -148,13 +148,13 @@ def watch(
 class _Watcher:
     """The hooks that fill a trace; they are removed when the exit stack closes."""
 
-    def __init__(self, subject: LoadedModel, seen: Watched, layer: int, stack: ExitStack) -> None:
+    def __init__(self, model: LoadedModel, seen: Watched, layer: int, stack: ExitStack) -> None:
         self.seen, self.stack, self.phase = seen, stack, "before"
         self.given: dict[nn.Module, list[Tensor | None]] = {}
-        layers = subject.anatomy.layers
+        layers = model.anatomy.layers
         ends = [parts.module for parts in layers]
         within = {module: index for index, end in enumerate(ends) for module in end.modules()}
-        for name, module in subject.model.named_modules():
+        for name, module in model.module.named_modules():
             around = module not in within and any(inner in within for inner in module.modules())
             if within.get(module, layer) == layer and not around and module is not ends[layer]:
                 self._pre(module, self._enter)

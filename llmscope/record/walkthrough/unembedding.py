@@ -26,7 +26,7 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
         stream: index of the step of the stream after the last layer.
         position: the position to predict after.
     """
-    readout = recording.subject.anatomy.readout
+    readout = recording.model.anatomy.readout
     if readout is None or seen.logits is None:
         return
     start = chain.steps[stream].start

@@ -42,7 +42,7 @@ def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[St
         layer: the layer to show in detail.
         run: runs extra forward passes (`Passes`).
     """
-    rows = shown_rows(len(recording), recording.subject.anatomy.heads, position)
+    rows = shown_rows(len(recording), recording.model.anatomy.heads, position)
     walk: _Walk | None = recording.memo.get("walk")
     if walk is None or (walk.layer, walk.rows) != (layer, rows) or position < walk.seen.told:
         walk = recording.memo["walk"] = _walk(recording, position, layer, rows, run)
@@ -85,10 +85,10 @@ def shown_rows(length: int, heads: int, position: int) -> range:
 
 def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run) -> _Walk:
     """Compute all steps except those of the end."""
-    subject = recording.subject
+    model = recording.model
     inside = recording.settings[layer] is None
-    seen = watch(subject, run, recording.prompt.ids, layer, position, inside=inside)
-    chain = Chain(subject)
+    seen = watch(model, run, recording.prompt.ids, layer, position, inside=inside)
+    chain = Chain(model)
     stream = beginning(chain, seen, recording)
     if layer > 0:
         stream = _others(chain, recording, stream, range(layer), seen.earlier, seen.entered)
@@ -127,7 +127,7 @@ def _layer(
     chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, rows: range
 ) -> int:
     """Add the steps of one layer; return the index of the stream after the layer."""
-    parts = recording.subject.anatomy.layers[layer]
+    parts = recording.model.anatomy.layers[layer]
     block = LayerBlock(chain, seen, stream, rows)
     entered = block.known[stream]
     # The index of the step, the model's own value, and the factor with which it is added.
@@ -318,7 +318,7 @@ def _others(
         return tensor[start : start + count]
 
     sum_of: Make | str = "what these layers add was not seen"
-    if any(post_norms(recording.subject.anatomy.layers[index]) for index in layers):
+    if any(post_norms(recording.model.anatomy.layers[index]) for index in layers):
         sum_of = IN_THE_STREAM
     elif wrote is not None:
         sum_of = lambda x: x + cut(wrote)  # noqa: E731 - `Chain.add` takes a function

@@ -75,7 +75,7 @@ class LensSource:
         self._start: StartCopy | None = None
         if (
             any(question.lens.name == STAGES for question in chosen)
-            and scope.subject.origin is None
+            and scope.loaded_model.origin is None
         ):
             self._start = StartCopy(scope)
             scope = self._start.scope
@@ -87,7 +87,7 @@ class LensSource:
             prompt, resolved = self._read(at, question)
             self._prompts.append(prompt)
             run_prompts.append(
-                prompt_record(scope.subject.label, question, prompt, resolved.options)
+                prompt_record(scope.loaded_model.label, question, prompt, resolved.options)
             )
             for lens_question in chosen:
                 self._ask(at, lens_question, resolved)
@@ -135,7 +135,7 @@ class LensSource:
         Raises:
             ValueError: one does not exist.
         """
-        anatomy = self._scope.subject.anatomy
+        anatomy = self._scope.loaded_model.anatomy
         counts = {
             "layer": len(anatomy.layers),
             "head": anatomy.heads,
@@ -149,8 +149,8 @@ class LensSource:
     def figures(self) -> dict[str, Figure]:
         """Return the figures of the model as it is now, by key."""
         scope, figures = self._scope, dict[str, Any]()
-        start = scope.subject.origin
-        if start is not None and unfrozen(scope.subject, start):
+        start = scope.loaded_model.origin
+        if start is not None and unfrozen(scope.loaded_model, start):
             raise ScopeError(
                 "parameters that were frozen at the start are trained now, and the lens stages has "
                 "no copy of them",

@@ -62,16 +62,16 @@ class RewardSource:
     def __init__(self, model: Any, tokenizer: Any, prompts: Sequence[AskedPrompt]) -> None:
         inner = unwrapped(model)
         weight = inner.get_input_embeddings().weight
-        self._subject = LoadedModel(
+        self._model = LoadedModel(
             spec=IN_MEMORY,
             name=named_after(inner),
-            model=inner,
+            module=inner,
             tokens=tokens_of(tokenizer),
             anatomy=find(inner),
             device=weight.device,
             dtype=weight.dtype,
         )
-        tokens = self._subject.tokens
+        tokens = self._model.tokens
         self._chat = Chat(None) if tokens is None else tokens.chat
         self._prompts: list[tuple[Prompt, Focus]] = []
         prompts_described, figures = [], []
@@ -82,22 +82,22 @@ class RewardSource:
                 options["versus_prompt"] = other.ids
             self._prompts.append((prompt, focus_from({**options, "mode": MODE})))
             resolved = PromptQuestion(question.prompt, options)
-            prompts_described.append(prompt_record(self._subject.label, resolved, prompt, options))
+            prompts_described.append(prompt_record(self._model.label, resolved, prompt, options))
             figures.append(RunFigure(key=f"{at}/{LENS}:{MODE}", lens=LENS, mode=MODE, prompt=at))
         words = frozenset[str]()
-        model_facts = model_info(self._subject, self._subject, words)
+        model_facts = model_info(self._model, self._model, words)
         self.info = run_info(model_facts, prompts_described, figures, "training")
 
     def _prompt(self, name: str, text: OnePrompt) -> Prompt:
         read = prompt_input(name, text, lambda *chat: self._chat.apply(*chat))
-        return prompt_from(self._subject, read.content, special_tokens=not read.rendered)
+        return prompt_from(self._model, read.content, special_tokens=not read.rendered)
 
     def figures(self) -> dict[str, Figure]:
         """Return the scores by the model as it is now."""
-        subject = self._subject
-        padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
-        judge = RewardModel(IN_MEMORY, subject.name, subject.model, padding)
-        with one_thread(subject.model), at_rest(subject.model):
+        model = self._model
+        padding = getattr(model.module.config.get_text_config(), "pad_token_id", None)
+        judge = RewardModel(IN_MEMORY, model.name, model.module, padding)
+        with one_thread(model.module), at_rest(model.module):
             return {
                 f"{at}/{LENS}:{MODE}": score_figure(judge, prompt, focus, adapter=None)
                 for at, (prompt, focus) in enumerate(self._prompts)

@@ -43,13 +43,13 @@ class StartCopy:
     """
 
     def __init__(self, live: Scope) -> None:
-        subject = live.subject
-        base = frozen_copy(subject)
+        model = live.loaded_model
+        base = frozen_copy(model)
         self.scope = Scope(base, puts_back=True)
-        self.scope.add(replace(subject, adapter=NOW, origin=base, adapted=Variants()))
+        self.scope.add(replace(model, adapter=NOW, origin=base, adapted=Variants()))
         self.scope.use(NOW)
-        self._outside = outside_code_of(subject.model) or outside_code_of(base.model)
-        self._serial = state_of(base.model).check(base.model)
+        self._outside = outside_code_of(model.module) or outside_code_of(base.module)
+        self._serial = state_of(base.module).check(base.module)
         self._signatures: list[Tensor] = []
         self._flaw = ""
 
@@ -64,8 +64,8 @@ class StartCopy:
     def why_not(self, prompts: Sequence[Prompt]) -> str:
         """Return why the copy's passes are not those of the start; empty if they are."""
         base = self.scope.base
-        state = state_of(base.model)
-        if not self._flaw and state.check(base.model) != self._serial:
+        state = state_of(base.module)
+        if not self._flaw and state.check(base.module) != self._serial:
             self._flaw = CHANGED.format(state.change)
         if not self._flaw and self._outside and self._differs(self._run(None, prompts)):
             self._flaw = CHANGED.format(self._outside)

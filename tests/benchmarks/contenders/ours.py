@@ -169,12 +169,12 @@ class Contender:
 
     def jacobian(self, length: int) -> Job:
         """Rows of the Jacobians of one prompt for all layers, as `llmscope fit jacobian`."""
-        recorder, subject = self.scope.recorder, self.scope.subject
-        ids, width = self.prompt(length).ids, subject.anatomy.width
+        recorder, model = self.scope.recorder, self.scope.loaded_model
+        ids, width = self.prompt(length).ids, model.anatomy.width
         batch = batch_for(recorder, length, width)
         rows = torch.eye(width)[: BACKWARDS * batch]
         places = RULES.places(ids)
-        streams = range(1, len(subject.anatomy.layers))
+        streams = range(1, len(model.anatomy.layers))
 
         def run() -> None:
             jacobian_rows(recorder, ids, places, streams, rows, batch)

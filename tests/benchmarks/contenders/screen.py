@@ -238,7 +238,7 @@ class Contender(ours.Contender):
     def _turn(self, length: int, share: float) -> Job:
         text, strengths = self.prompt(length).text, count(1)
         # The stream after a layer is what the next one reads: that is the first to run.
-        after = layer_at(share, len(self.scope.subject.anatomy.layers)) - 1
+        after = layer_at(share, len(self.scope.loaded_model.anatomy.layers)) - 1
 
         def turn() -> None:
             self.ask(text, edits=(f'steer {after} token " river" {next(strengths) / 8}',))
@@ -294,7 +294,7 @@ class Contender(ours.Contender):
         text = self.prompt(length).text
         self.ask(text)
         seen = next(want for want in self.wants if want.lens == "attention")
-        anatomy = self.scope.subject.anatomy
+        anatomy = self.scope.loaded_model.anatomy
         places = iter(
             (i, j) for j in range(0, anatomy.heads - 1, 2) for i in range(0, len(anatomy.layers), 2)
         )
@@ -334,7 +334,7 @@ class PaintedScreen:
         self._loop = asyncio.new_event_loop()
         self._app = LlmscopeApp(
             lambda post: Engine(lambda _: scope, post),
-            spec=scope.subject.spec,
+            spec=scope.loaded_model.spec,
             prompt=prompt,
             special_tokens=False,
             look=RenderOptions(tier="truecolor"),
@@ -385,7 +385,7 @@ class PaintedScreen:
 
 def random_lens(scope: Scope) -> LearnedLens:
     """A Jacobian lens of random matrices, one for each layer before the last."""
-    anatomy, generator = scope.subject.anatomy, torch.Generator().manual_seed(0)
+    anatomy, generator = scope.loaded_model.anatomy, torch.Generator().manual_seed(0)
     width, layers = anatomy.width, len(anatomy.layers)
     maps = {
         stream: AffineMap(
@@ -417,7 +417,7 @@ def write_dictionary(scope: Scope, ids: Sequence[int], folder: Path) -> None:
 
     It fits: each dimension, both ways, is a feature. The others cost as much, and are never active.
     """
-    layer, count, active = len(scope.subject.anatomy.layers) // 2, 16_384, 64
+    layer, count, active = len(scope.loaded_model.anatomy.layers) // 2, 16_384, 64
     stream = scope.record(list(ids)).rows("stream", layer + 1)
     assert stream is not None
     rows = stream[1:].float().cpu()

@@ -131,7 +131,7 @@ def test_the_verdicts_are_those_of_the_scope(tmp_path):
     scope = llmscope.load(str(tmp_path))
     assert (found["architecture"], found["layers"], found["heads"]) == ("GPT2LMHeadModel", 3, 4)
     assert found["parameters"] == model.num_parameters()
-    assert found["notices"] == list(scope.subject.notices)
+    assert found["notices"] == list(scope.loaded_model.notices)
     statuses = set()
     for capability, verdict in found["verdicts"].items():
         expected = scope.verdicts(capability)

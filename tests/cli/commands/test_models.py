@@ -125,7 +125,7 @@ def test_converted_files_are_counted_where_they_came_from(listed, tmp_path, empt
     for spec, model in found.items():
         assert model["architecture"] == "LlamaForCausalLM"
         assert spec == left or model["converted"] == found[left]["bytes"]
-        assert type(load_model(spec).model).__name__ == "LlamaForCausalLM"
+        assert type(load_model(spec).module).__name__ == "LlamaForCausalLM"
     assert found[str(kept)]["bytes"] == kept.stat().st_size
 
 

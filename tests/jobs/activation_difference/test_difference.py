@@ -254,7 +254,9 @@ def test_a_hook_on_a_token_from_the_end_sees_the_whole_texts(town):
     scope = llmscope.wrap(model, town.tokenizer)
     texts = [f"anna lives in the {word} house . tom likes milk" for word in ("red", "blue") * 2]
     with scope.unchanged():
-        found = streams_at(scope._bench, first_tokens(scope.subject, texts, 5), 5, JobPasses(None))
+        found = streams_at(
+            scope._instrumented, first_tokens(scope.loaded_model, texts, 5), 5, JobPasses(None)
+        )
     for at, text in enumerate(texts):
         whole = torch.stack(streams_of(model, scope, text))
         assert torch.allclose(found[at], whole[:, :5], atol=1e-5)

@@ -99,7 +99,7 @@ def check_two(report: PromptReport, a: Scope, model_a: object, model_b: object) 
     values = [row.value for row in report.rows]
     assert values == sorted(values, reverse=True)
     assert values == pytest.approx(sorted((one[0] for one in every.values()), reverse=True), 1e-4)
-    label = a.subject.label
+    label = a.loaded_model.label
     for row in report.rows:
         ids = a.encode(row.prompt.text).ids
         value, top_a, p_a, top_b, p_b = every[tuple(ids[: row.position + 1])]
@@ -122,7 +122,7 @@ def test_rows_of_two_models_are_those_of_transformers(
 
 
 def test_an_adapter_is_held_against_the_base(tmp_path: Path, town: Scope) -> None:
-    base = copy_of(town.base.model)
+    base = copy_of(town.base.module)
     town.use("town-sft")
     try:
         report = read_all(prompts(tmp_path), town)
@@ -157,7 +157,10 @@ def test_rows_of_one_model_are_its_surprisal(tmp_path: Path, town: Scope) -> Non
         ids = town.encode(row.prompt.text).ids
         value, top, p_top = every[tuple(ids[: row.position + 1])]
         assert row.value == pytest.approx(value, rel=1e-4, abs=1e-6)
-        assert (row.top_a, row.p_top_a) == (town.subject.label(top), pytest.approx(p_top, 1e-4))
+        assert (row.top_a, row.p_top_a) == (
+            town.loaded_model.label(top),
+            pytest.approx(p_top, 1e-4),
+        )
         assert (row.top_b, row.p_top_b) == ("", 0.0)
     figure = town.look("tokens", recording=town.record(report.rows[0].prompt.text))
     assert figure.values[report.rows[0].position] == pytest.approx(report.rows[0].value, rel=1e-5)

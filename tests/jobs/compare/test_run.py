@@ -43,7 +43,7 @@ def test_every_token_has_the_numbers_of_plain_transformers(done, models):
         assert np.allclose(found[name], expected[name], rtol=1e-4, atol=1e-5), name
     for name in ("top_a", "top_b"):
         assert (found[f"{name}_id"] == expected[name]).all()
-        labels = [a.subject.label(one) for one in expected[name].tolist()]
+        labels = [a.loaded_model.label(one) for one in expected[name].tolist()]
         assert found[name].tolist() == labels
     assert found["id"].tolist() == [one for ids in texts for one in ids[1:]]
     assert found["position"].tolist() == [at for ids in texts for at in range(1, len(ids))]
@@ -99,7 +99,7 @@ def test_the_tokens_that_moved_most_tell_what_the_layers_say(done, models):
     ids = models[0].encode(TEXTS[first["line"] - 1]).ids[: first["position"]]
     pieces = models[0].encode(TEXTS[first["line"] - 1]).pieces[: first["position"]]
     assert first["context"] == "".join(pieces)[-40:]
-    read = [one.record(list(ids)).subject.model for one in models]
+    read = [one.record(list(ids)).model.module for one in models]
     streams = [torch.stack(copy_hidden(one, ids))[:, -1] for one in read]
     with torch.no_grad():
         p, q = (
@@ -108,7 +108,7 @@ def test_the_tokens_that_moved_most_tell_what_the_layers_say(done, models):
         )
     kl = (p.exp() * (p - q)).sum(-1)
     assert [one["kl"] for one in first["layers"]] == pytest.approx(kl.tolist(), rel=1e-4, abs=1e-5)
-    tops = [models[0].subject.label(one) for one in p.argmax(-1).tolist()]
+    tops = [models[0].loaded_model.label(one) for one in p.argmax(-1).tolist()]
     assert [one["top_a"] for one in first["layers"]] == tops
     half = float(kl[-1]) / 2
     after = first["lenses_part_after"]

@@ -23,6 +23,6 @@ def sources(town, dictionary):
     """Return a function that makes the sources of units."""
 
     def make(**asked):
-        return sources_for(town.subject, dictionaries=(dictionary,), **asked)
+        return sources_for(town.loaded_model, dictionaries=(dictionary,), **asked)
 
     return make

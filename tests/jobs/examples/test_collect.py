@@ -28,7 +28,7 @@ class Plain:
 
     def __init__(self, town, activations, *, active=lambda value: True):
         self.pieces, self.values, self.flat = {}, {}, []
-        tokens = town.subject.tokens
+        tokens = town.loaded_model.tokens
         for line, text in LINES:
             encoded = tokens.encode(text)
             ids, special = encoded.ids[:40], encoded.special[:40]
@@ -129,7 +129,7 @@ def test_neurons(town, sources, tmp_path):
 def test_heads(town, sources, tmp_path):
     collect(town, LINES, sources(heads={3: (1, 2)}), HOW, tmp_path)
     run, weight = caught(town, 3, "self_attn.o_proj")
-    width = weight.shape[1] // town.subject.anatomy.heads
+    width = weight.shape[1] // town.loaded_model.anatomy.heads
     for at in (1, 2):
         own = slice(at * width, (at + 1) * width)
         plain = Plain(town, lambda ids, own=own: (run(ids)[:, own] @ weight[:, own].T).norm(dim=-1))
@@ -170,7 +170,7 @@ def test_other_places_are_read_as_the_lens_reads_them(town, tmp_path, hook):
 
     folder = write_dictionary(tmp_path / "d", hook)
     made = sources_for(
-        town.subject, dictionaries=(str(folder),), features=[FeatureRequest("1", None)]
+        town.loaded_model, dictionaries=(str(folder),), features=[FeatureRequest("1", None)]
     )
     collect(town, LINES[:10], made, HOW, tmp_path / "out")
     active = np.zeros(FEATURES, dtype=int)
@@ -222,14 +222,14 @@ def test_several_dictionaries_of_a_layer_are_told_apart_by_place(town, tmp_path)
     write_dictionary(tmp_path / "d" / "two", "blocks.2.hook_mlp_out")
     given = (str(tmp_path / "d"),)
     with pytest.raises(ScopeError, match=r"2/5 may be of several .*2.mlp_out, 2.resid_post"):
-        sources_for(town.subject, dictionaries=given, features=[FeatureRequest("2", 5)])
+        sources_for(town.loaded_model, dictionaries=given, features=[FeatureRequest("2", 5)])
     own = [FeatureRequest("2.mlp_out", 5)]
-    (one,) = sources_for(town.subject, dictionaries=given, features=own)
+    (one,) = sources_for(town.loaded_model, dictionaries=given, features=own)
     assert one.place == "2.mlp_out"
     every = [FeatureRequest("", None)]
-    assert len(sources_for(town.subject, dictionaries=given, features=every)) == 2
+    assert len(sources_for(town.loaded_model, dictionaries=given, features=every)) == 2
     twice = (str(tmp_path / "d" / "one"), str(tmp_path / "d" / "one"))
-    both = sources_for(town.subject, dictionaries=twice, features=every)
+    both = sources_for(town.loaded_model, dictionaries=twice, features=every)
     with pytest.raises(ScopeError, match=r"two dictionaries are for 2\.resid_post"):
         collect(town, LINES, both, HOW, tmp_path / "out")
 
@@ -238,7 +238,9 @@ def test_a_dictionary_of_another_model_is_told(town, tmp_path):
     from llmscope.jobs.examples.request import sources_for
 
     folder = write_dictionary(tmp_path / "d", "blocks.70.hook_resid_post")
-    made = sources_for(town.subject, dictionaries=(str(folder),), features=[FeatureRequest("", 0)])
+    made = sources_for(
+        town.loaded_model, dictionaries=(str(folder),), features=[FeatureRequest("", 0)]
+    )
     with pytest.raises(ScopeError, match=r"does not fit the model: .* there is no layer 70"):
         collect(town, LINES, made, HOW, tmp_path / "out")
 
@@ -287,7 +289,7 @@ def test_heads_of_a_projection_with_a_bias(tmp_path, monkeypatch, measured):
         monkeypatch.setattr(places, "Conv1D", None)
     lines = [(line, " ".join(str(line * at % 29) for at in range(1, 20))) for line in range(1, 9)]
     with llmscope.wrap(model) as scope:
-        collect(scope, lines, sources_for(scope.subject, heads={1: (1,)}), HOW, tmp_path)
+        collect(scope, lines, sources_for(scope.loaded_model, heads={1: (1,)}), HOW, tmp_path)
     found = read_examples(tmp_path, head(1, 1))
     kept = []
     project.register_forward_pre_hook(lambda _, args: kept.append(args[0][0, :, 8:]))

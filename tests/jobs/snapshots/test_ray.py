@@ -194,7 +194,7 @@ def test_a_row_a_prompt_of_several_lenses(tmp_path, no_gpu):
 def test_options_of_a_predictor(no_gpu):
     prompts = pyarrow.table({"prompt": ["CAB"]})
     heads = Predictor("builtin:sort", "attention", layer="all", head="all")(prompts)
-    own = load("builtin:sort").subject.anatomy
+    own = load("builtin:sort").loaded_model.anatomy
     pairs = {(row["layer"], row["head"]) for row in heads.to_pylist()}
     assert pairs == {(a, b) for a in range(len(own.layers)) for b in range(own.heads)}
     row, *_ = Predictor("builtin:sort", "next-token", target="B")(prompts).to_pylist()

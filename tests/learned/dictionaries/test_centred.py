@@ -42,7 +42,7 @@ def test_centred_is_what_reconstructs_better(place):
 def test_uncentred_is_what_reconstructs_better():
     """It adds the mean that all tokens of this model have."""
     scope = scope_on("gpt2")
-    scope.subject.model.transformer.wpe.weight.data += 3
+    scope.loaded_model.module.transformer.wpe.weight.data += 3
     scope.record(IDS)
     bias = torch.full((WIDTH,), 3.0)
     assert not applied(dictionary(CENTRED, bias=bias), scope.latest).centred

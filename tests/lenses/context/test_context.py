@@ -55,7 +55,7 @@ def scope_on(family):
 def own_logits(recording, count=1):
     """What plain transformers says after the last tokens of the whole prompt."""
     with torch.no_grad():
-        output = recording.subject.model(torch.tensor([recording.prompt.ids]), use_cache=False)
+        output = recording.model.module(torch.tensor([recording.prompt.ids]), use_cache=False)
     return output.logits[0, -count:]
 
 
@@ -100,7 +100,7 @@ def test_weights_alone_cannot_where_the_mlp_is_normed_afterwards(family):
 def test_the_update_is_the_smallest_that_does_it():
     recording = recorded("gpt2")
     learnt = weight_update.learn(recording, query_of(recording.prompt, BEFORE))
-    block = recording.subject.model.transformer.h[1]
+    block = recording.model.module.transformer.h[1]
     entry = {}
     hook = block.mlp.register_forward_pre_hook(lambda _, args: entry.update(z=args[0][0, -1]))
     own_logits(recording)
@@ -126,7 +126,7 @@ def test_weights_changed_for_good_say_it_without_any_hook():
         for layer in learnt.layers:
             for update in (*layer.firsts, layer.down):
                 update.module.weight += update.left @ update.right
-        alone = recording.subject.model(torch.tensor([IDS[BEFORE:]])).logits[0, -1:]
+        alone = recording.model.module(torch.tensor([IDS[BEFORE:]])).logits[0, -1:]
     assert gap(alone, own) <= 1e-11
 
 
@@ -178,7 +178,7 @@ def test_the_figure():
     # From whole tensors, with torch's own divergence.
     own = torch.log_softmax(own_logits(recording)[0].double(), -1)
     with torch.no_grad():
-        alone = recording.subject.model(torch.tensor([IDS[BEFORE:]])).logits[0, -1]
+        alone = recording.model.module(torch.tensor([IDS[BEFORE:]])).logits[0, -1]
     kl = torch.nn.functional.kl_div(
         torch.log_softmax(alone.double(), -1), own, log_target=True, reduction="sum"
     )

@@ -212,17 +212,17 @@ def test_one_changed_head_is_found_and_no_other_part(family: str, layer: int, he
     a = small_model(family)
     b = copy.deepcopy(a)
     other = llmscope.wrap(b)
-    project = other.subject.anatomy.layers[layer].attention_out
+    project = other.loaded_model.anatomy.layers[layer].attention_out
     assert project is not None
     inputs = 1 if isinstance(project, nn.Linear) else 0  # a Conv1D is [input, output]
-    size = project.weight.shape[inputs] // other.subject.anatomy.heads
+    size = project.weight.shape[inputs] // other.loaded_model.anatomy.heads
     with torch.no_grad():
         project.weight.narrow(inputs, head * size, size).mul_(1.5)
     scope = llmscope.wrap(a)
     scope.compare(other)
     scope.record(IDS)
     found = scope.look("model-diff", mode="parts")
-    lit = np.argwhere(found.values[:, : other.subject.anatomy.heads] > found.extra["bound"])
+    lit = np.argwhere(found.values[:, : other.loaded_model.anatomy.heads] > found.extra["bound"])
     assert lit.tolist() == [[layer, head]]
     assert (np.argwhere(found.values[:, -1] > found.extra["bound"])).size == 0
     assert found.extra["embedding"] == found.extra["readout"] == 0

@@ -57,7 +57,7 @@ def test_p_of_the_answer_after_each_sentence(town, model):
         forced = [*ids[:stop], *extra["suffix_ids"]]
         own, first = spoken(model, forced, extra["answer_ids"])
         assert figure.values[row] == pytest.approx(math.exp(own), abs=1e-4)
-        assert extra["says"][row] == town.subject.label(int(first.argmax()))
+        assert extra["says"][row] == town.loaded_model.label(int(first.argmax()))
     assert extra["settles"] == settled(figure.values)
     assert (figure.verdict.status, figure.unit) == ("verified", "probability")
 
@@ -106,7 +106,7 @@ def test_forks_are_the_tokens_with_the_highest_entropy_before_them(town, model):
     chances = [float(rows[at - 1, ids[at]].exp()) for at in top]
     assert extra["probability"] == pytest.approx(chances, abs=1e-4)
     best = next(t for t in rows[top[0] - 1].argsort(descending=True).tolist() if t != ids[top[0]])
-    assert extra["alternatives"][0].startswith(f"‹{town.subject.label(best)}›")
+    assert extra["alternatives"][0].startswith(f"‹{town.loaded_model.label(best)}›")
 
 
 def test_branches_are_drawn_from_plain_logits(town, model):
@@ -115,7 +115,7 @@ def test_branches_are_drawn_from_plain_logits(town, model):
     options = {"samples": 3, "tokens": 5, "seed": 4, "temperature": 0.8, "suffix": SUFFIX}
     figure = town.look("reasoning", mode="branches", position=at, **options)
     extra = figure.extra
-    special = set(town.subject.tokens.special_ids)
+    special = set(town.loaded_model.tokens.special_ids)
     for branch in range(3):
         drawn = []
         for step in range(5):

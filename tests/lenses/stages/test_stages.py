@@ -36,13 +36,13 @@ def look(scope, mode, **focus):
 def test_each_matrix_is_changed_as_peft_merges_it(shelf, family, kind):
     base, adapter = shelf(family), shelf(family, kind)
     scope = llmscope.load(str(adapter))
-    *_, found = changes(scope.subject)
-    names = {module: name for name, module in scope.base.model.named_modules()}
+    *_, found = changes(scope.loaded_model)
+    names = {module: name for name, module in scope.base.module.named_modules()}
     before = matrices(AutoModelForCausalLM.from_pretrained(base))
     after = matrices(plain(base, adapter).merge_and_unload())
     seen, changed = set(), 0
     for one in found:
-        layer = scope.base.model if one.layer is None else scope.base.anatomy.layers[one.layer]
+        layer = scope.base.module if one.layer is None else scope.base.anatomy.layers[one.layer]
         module = getattr(layer, "module", layer).get_submodule(one.name)
         name = names[module]
         seen.add(name)
@@ -109,7 +109,7 @@ def test_a_matrix_whose_singular_values_are_known(tmp_path):
             weight.copy_(basis.T if "lora_A" in name else basis * known)
     model.save_pretrained(folder)
     scope = llmscope.load(str(folder))
-    *_, found = changes(scope.subject)
+    *_, found = changes(scope.loaded_model)
     (first, *_) = [one for one in found if one.name == "self_attn.q_proj"]
     assert np.abs(first.spectrum - known.numpy()).max() <= 1e-4
     share = known.numpy() / 7
@@ -315,7 +315,7 @@ def test_directions_are_those_of_an_svd_by_hand(shelf, kind):
     _, _, after = plain_matrices(plain(base, adapter).merge_and_unload())
     embeddings = plain_base.get_input_embeddings().weight.detach().double()
     unembedding = plain_base.get_output_embeddings().weight.detach().double().numpy()
-    gain = plain_base.model.norm.weight.detach().double().numpy()
+    gain = plain_base.module.norm.weight.detach().double().numpy()
     norms = {"self_attn": layer.input_layernorm, "mlp": layer.post_attention_layernorm}
     seen = []
     for index, module in enumerate(figure.extra["modules"]):
@@ -491,7 +491,7 @@ def test_a_chain_ends_in_a_lora_on_the_tuned_checkpoint(finetuned, tmp_path):
     found = {}
     for name in scope.adapters:
         scope.use(name)
-        *_, of = changes(scope.subject)
+        *_, of = changes(scope.loaded_model)
         found[name] = {(one.layer, one.name): one.rank for one in of}
     assert found["tuned"][0, "mlp.up_proj"] == 0
     assert found["tuned"][1, "mlp.up_proj"] == 2

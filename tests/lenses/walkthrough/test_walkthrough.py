@@ -22,12 +22,12 @@ IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2]
 LAYER = 1
 
 
-def scope_on(model):
-    parameter = next(model.parameters())
-    subject = LoadedModel(
-        "test", "test", model, None, find(model), parameter.device, parameter.dtype
+def scope_on(module):
+    parameter = next(module.parameters())
+    model = LoadedModel(
+        "test", "test", module, None, find(module), parameter.device, parameter.dtype
     )
-    scope = Scope(subject)
+    scope = Scope(model)
     scope.record(IDS)
     return scope
 

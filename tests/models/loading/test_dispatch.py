@@ -144,8 +144,8 @@ def test_it_says_where_the_weights_are(tmp_path, little_memory):
 
 def test_where_all_fit_nothing_is_put_aside(tmp_path, empty_cache):
     small_model("llama").save_pretrained(tmp_path)
-    subject = load_model(str(tmp_path), device="spread")
-    assert {weight.device.type for weight in subject.model.parameters()} == {"cpu"}
+    model = load_model(str(tmp_path), device="spread")
+    assert {weight.device.type for weight in model.module.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize(("free", "spreads"), [(0.5, True), (1.05, True), (2.0, False)])
@@ -153,17 +153,17 @@ def test_what_does_not_fit_on_the_gpu_is_spread(
     tmp_path, little_memory, monkeypatch, free, spreads
 ):
     """A CPU that is taken for a GPU."""
-    model = small_model("gpt_neox")  # ties nothing, so that the file holds all of it
-    model.save_pretrained(tmp_path)
-    little_memory(model)
-    size = sum(weight.numel() * 4 for weight in model.parameters())
+    module = small_model("gpt_neox")  # ties nothing, so that the file holds all of it
+    module.save_pretrained(tmp_path)
+    little_memory(module)
+    size = sum(weight.numel() * 4 for weight in module.parameters())
     gpu = SimpleNamespace(type="cuda", __str__=lambda self: "cuda")
     monkeypatch.setattr(load, "choose_device", lambda name: gpu)
-    monkeypatch.setattr(load, "_move", lambda model, *_: model)
+    monkeypatch.setattr(load, "_move", lambda module, *_: module)
     monkeypatch.setattr(memory, "available", lambda device: int(size * free))
-    subject = load_model(str(tmp_path))
-    assert any("do not fit" in notice for notice in subject.notices) == spreads
-    assert any("spread over" in notice for notice in subject.notices) == spreads
+    model = load_model(str(tmp_path))
+    assert any("do not fit" in notice for notice in model.notices) == spreads
+    assert any("spread over" in notice for notice in model.notices) == spreads
     assert not load_model(str(tmp_path), device="cuda").notices[0].startswith("its weights")
 
 

@@ -29,12 +29,12 @@ def refusal(folder, **options):
 def test_a_folder_loads_as_it_was_saved(folder):
     saved = save_model(folder)
     heard = Heard()
-    subject = load_model(str(folder), progress=heard)
+    model = load_model(str(folder), progress=heard)
     weights = saved.state_dict()
-    assert all(torch.equal(w, weights[name]) for name, w in subject.model.state_dict().items())
-    assert not subject.model.training
-    assert (subject.spec, subject.name) == (str(folder), "model")
-    assert subject.dtype == torch.float32
+    assert all(torch.equal(w, weights[name]) for name, w in model.module.state_dict().items())
+    assert not model.module.training
+    assert (model.spec, model.name) == (str(folder), "model")
+    assert model.dtype == torch.float32
     size = (folder / "model.safetensors").stat().st_size
     assert heard.calls[0] == ("reading the weights", 0, size)
     assert heard.last("reading the weights") == (size, size)
@@ -43,10 +43,10 @@ def test_a_folder_loads_as_it_was_saved(folder):
 
 def test_without_a_tokenizer_it_takes_ids(folder):
     save_model(folder)
-    subject = load_model(str(folder))
-    assert subject.tokens is None
-    assert "no tokenizer" in subject.notices[0]
-    assert subject.label(5) == "5"
+    model = load_model(str(folder))
+    assert model.tokens is None
+    assert "no tokenizer" in model.notices[0]
+    assert model.label(5) == "5"
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_without_a_tokenizer_it_takes_ids(folder):
 def test_a_broken_tokenizer_is_a_notice(folder, name, content, why):
     save_model(folder)
     (folder / name).write_bytes(content)
-    subject = load_model(str(folder))
-    assert subject.tokens is None
-    (notice,) = subject.notices
+    model = load_model(str(folder))
+    assert model.tokens is None
+    (notice,) = model.notices
     assert notice.startswith("its tokenizer cannot be loaded (")
     assert why in notice
     assert "token ids only" in notice
@@ -130,14 +130,14 @@ def test_two_threads_load_one_after_the_other(monkeypatch):
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_a_dtype_is_given_to_all_weights(folder, name):
     save_model(folder)
-    subject = load_model(str(folder), dtype=name)
-    assert subject.dtype == getattr(torch, name)
-    assert {p.dtype for p in subject.model.parameters()} == {subject.dtype}
+    model = load_model(str(folder), dtype=name)
+    assert model.dtype == getattr(torch, name)
+    assert {p.dtype for p in model.module.parameters()} == {model.dtype}
 
 
 def test_half_precision_is_widened_on_a_cpu(folder):
     save_model(folder)
-    load_model(str(folder)).model.bfloat16().save_pretrained(folder)
+    load_model(str(folder)).module.bfloat16().save_pretrained(folder)
     assert load_model(str(folder), device="cpu").dtype == torch.float32
 
 
@@ -244,7 +244,7 @@ def test_a_class_that_transformers_has_needs_no_code(folder, tmp_path):
     marker = tmp_path / "ran"
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     edit_config(folder, auto_map={"AutoModelForCausalLM": "own.LlamaForCausalLM"})
-    assert type(load_model(str(folder)).model).__module__.startswith("transformers.")
+    assert type(load_model(str(folder)).module).__module__.startswith("transformers.")
     assert not marker.exists()
 
 
@@ -253,7 +253,7 @@ def test_pickled_weights_are_loaded_only_when_allowed(folder):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     assert "allow_pickle=True" in refusal(folder).hint
-    loaded = load_model(str(folder), allow_pickle=True).model
+    loaded = load_model(str(folder), allow_pickle=True).module
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
 
 

@@ -104,7 +104,7 @@ def gradient(plain, layer, ids, token):
 
 def differences(folder):
     scope = llmscope.load(str(folder), dtype="float32")
-    plain = whole(folder).to(scope.subject.device)
+    plain = whole(folder).to(scope.loaded_model.device)
     split = [one for one in scope.model.parameters() if one.is_meta]
     found = {"split": sum(one.numel() for one in split)}
     recording = scope.record(IDS)

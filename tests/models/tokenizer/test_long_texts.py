@@ -67,7 +67,7 @@ def test_python_refuses_it(scope, none_tokenized):
 
 
 def test_a_checkpoint_without_a_tokenizer_refuses_it(scope, monkeypatch):
-    monkeypatch.setattr(scope.subject, "tokens", None)
+    monkeypatch.setattr(scope.loaded_model, "tokens", None)
     with pytest.raises(ScopeError, match=REFUSED):
         scope.encode("1" * (LONGEST_TEXT + 1))
 

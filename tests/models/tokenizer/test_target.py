@@ -20,6 +20,6 @@ def test_a_word_that_the_tokenizer_does_not_know_is_refused(town, word):
 def test_a_word_and_the_unknown_token_itself_are_found_by_their_names(town):
     unknown = town.tokenizer.unk_token_id
     calf = town.token(" calf")
-    assert town.subject.tokens.piece(calf) == " calf"
+    assert town.loaded_model.tokens.piece(calf) == " calf"
     assert town.token("calf") == calf
     assert town.token(f"id:{unknown}") == unknown

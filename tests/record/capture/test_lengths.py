@@ -183,12 +183,12 @@ def test_a_long_prompt_gives_its_neighbours_in_a_batch_nothing(family):
 
 @pytest.mark.parametrize("family", ["phi3", slow("minicpm3")])
 def test_the_text_written_across_the_border_is_that_of_whole_passes(family):
-    model = fresh_model(family)
-    parameter = next(model.parameters())
+    module = fresh_model(family)
+    parameter = next(module.parameters())
     from llmscope.models.anatomy import find
 
-    subject = LoadedModel("t", "t", model, None, find(model), parameter.device, parameter.dtype)
-    scope, ids = Scope(subject), list(IDS[: BORDER - 3])
+    model = LoadedModel("t", "t", module, None, find(module), parameter.device, parameter.dtype)
+    scope, ids = Scope(model), list(IDS[: BORDER - 3])
     written = []
     for _ in range(7):
         recording = scope.record(ids, written=written)

@@ -65,9 +65,9 @@ def test_a_letter_reads_the_unembedding_once_and_gives_the_numbers_of_a_fresh_pa
         np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
         np.testing.assert_array_equal(figure.extra["ids"], expected.extra["ids"])
         torch.testing.assert_close(recording.logits, whole.logits, rtol=1e-4, atol=1e-5)
-    with Products(scope.subject.anatomy.readout.unembed) as products:
+    with Products(scope.loaded_model.anatomy.readout.unembed) as products:
         recording = scope.record(IDS, special_tokens=False)
-        assert products.rows == [len(scope.subject.anatomy.layers) + 1]
+        assert products.rows == [len(scope.loaded_model.anatomy.layers) + 1]
         products.rows.clear()
         target = 3 if mode == "target" else None
         scope.look("logit-lens", recording=recording, mode=mode, target=target)
@@ -86,14 +86,16 @@ def test_scores_that_are_not_looked_at_go_with_the_next_pass():
     scope = scope_for(small_model("llama"))
     looked(scope, IDS[:8], "top")
     first = scope.record(IDS[:9], special_tokens=False)
-    assert first.memo[LENS_SCORES][None].shape == (4, scope.subject.anatomy.vocabulary)
+    assert first.memo[LENS_SCORES][None].shape == (4, scope.loaded_model.anatomy.vocabulary)
     scope.record(IDS[:10], special_tokens=False)
     assert LENS_SCORES not in first.memo
 
 
 def test_a_hook_of_the_user_on_the_unembedding_sees_the_rows_of_the_model_alone():
     scope = scope_for(small_model("llama"))
-    with Counted(scope.subject.anatomy.readout.unembed, lambda: looked(scope, IDS[:8], "top")) as c:
+    with Counted(
+        scope.loaded_model.anatomy.readout.unembed, lambda: looked(scope, IDS[:8], "top")
+    ) as c:
         recording = scope.record(IDS[:9], special_tokens=False)
         assert c == [1]
         assert LENS_SCORES not in recording.memo
@@ -101,7 +103,7 @@ def test_a_hook_of_the_user_on_the_unembedding_sees_the_rows_of_the_model_alone(
 
 def learned(scope, last=False):
     """A lens of random matrices, of the streams between the first and the last (or with it)."""
-    anatomy, generator = scope.subject.anatomy, torch.Generator().manual_seed(0)
+    anatomy, generator = scope.loaded_model.anatomy, torch.Generator().manual_seed(0)
     width, layers = anatomy.width, len(anatomy.layers)
     maps = {
         stream: AffineMap(torch.randn(width, width, generator=generator), adds=True)
@@ -127,9 +129,9 @@ def test_learned_lenses_ride_too_also_two_at_once(family, mode):
 
     all_of(scope, IDS[:8])
     for end in (9, 10):
-        with Products(scope.subject.anatomy.readout.unembed) as products:
+        with Products(scope.loaded_model.anatomy.readout.unembed) as products:
             recording, figures = all_of(scope, IDS[:end])
-        layers = len(scope.subject.anatomy.layers)
+        layers = len(scope.loaded_model.anatomy.layers)
         assert [count for count in products.rows if count > 1] == [3 * layers + 1]
         assert LENS_SCORES not in recording.memo
         _, expected = all_of(scope_for(small_model(family)), IDS[:end])

@@ -45,8 +45,8 @@ def ready(family, limit=1 << 40, spill=None):
 
 def some_ids(recorder, count=45):
     chance = random.Random(1)
-    context = recorder.subject.anatomy.context or count
-    vocabulary = recorder.subject.anatomy.vocabulary
+    context = recorder.model.anatomy.context or count
+    vocabulary = recorder.model.anatomy.vocabulary
     return [chance.randrange(3, vocabulary) for _ in range(min(count, context))]
 
 
@@ -84,8 +84,8 @@ def test_each_row_is_that_of_plain_transformers(family, limit):
     recorder = ready(family, limit)
     ids = some_ids(recorder)
     recording = recorder.record(prompt_of(ids))
-    model = recorder.subject.model
-    model.layers_of_test = [layer.module for layer in recorder.subject.anatomy.layers]
+    model = recorder.model.module
+    model.layers_of_test = [layer.module for layer in recorder.model.anatomy.layers]
     streams, logits = plain(model, ids)
     assert len(recording.parts) == (-(-len(ids) // 8) if recorder.reuses else 1)
     for layer, own in enumerate(streams):
@@ -129,7 +129,7 @@ def test_released_rows_are_those_that_were_kept(family):
 )
 def test_random_edits_of_a_long_text_equal_fresh_passes(family, spilled, tmp_path):
     live = ready(family, limit=1, spill=tmp_path if spilled else None)
-    context = live.subject.anatomy.context or 60
+    context = live.loaded_model.anatomy.context or 60
     ran, reused, cancelled = walk(
         live, recorder_for(small_model(family)), steps=60, longest=min(60, context), seed=3
     )
@@ -143,7 +143,7 @@ def test_figures_of_the_last_rows_restore_nothing():
     recorder = ready("llama", limit=1)
     recording = recorder.record(prompt_of(some_ids(recorder)))
     restored = []
-    recorder.subject.restore_rows = lambda *given: restored.append(given)
+    recorder.model.restore_rows = lambda *given: restored.append(given)
     list(row_stats.row_stats(recording))
     assert row_stats.first_unfinite(recording) is None
     for name in ("stream", "attention_write", "mlp_write"):
@@ -300,6 +300,6 @@ def test_released_rows_of_a_changed_model_are_refused():
     from llmscope.record.capture.model_state import state_of
 
     recording = recorder.record(prompt_of(some_ids(recorder)))
-    state_of(recorder.subject.model).serial += 1
+    state_of(recorder.model.module).serial += 1
     with pytest.raises(ScopeError, match="the model has changed"):
         recording.rows("stream", 1)

@@ -200,17 +200,17 @@ def test_a_state_keeps_no_model_alive():
 
 
 def test_what_was_measured_is_known_until_the_model_changes(model):
-    subject = LoadedModel(
+    loaded = LoadedModel(
         "test", "test", model, None, find(model), torch.device("cpu"), torch.float32
     )
     memo = StateMemo()
     state_of(model).check(model)
-    assert memo.get(subject) is None
-    assert memo.put(subject, 3) == 3
-    assert memo.get(subject) == 3
+    assert memo.get(loaded) is None
+    assert memo.put(loaded, 3) == 3
+    assert memo.get(loaded) == 3
     in_place(model.lm_head.weight)
     state_of(model).check(model)
-    assert memo.get(subject) is None
+    assert memo.get(loaded) is None
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16, torch.int8])

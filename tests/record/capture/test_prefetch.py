@@ -74,7 +74,7 @@ def test_logits_that_a_pass_keeps_are_those_of_the_last_stream(family, edit):
 @pytest.mark.parametrize(("edit", "rest"), [(EDIT, []), (LATE, [1])])
 def test_a_turned_strength_reads_the_unembedding_once(edit, rest):
     scope = scope_for(small_model("llama"))
-    unembed = scope.subject.anatomy.readout.unembed
+    unembed = scope.loaded_model.anatomy.readout.unembed
     with Counted(unembed, lambda: looked_at(scope.record(IDS, edits=[edit.format(1)]))) as rows:
         for strength in (2, 3):
             recording = scope.record(IDS, edits=[edit.format(strength)])
@@ -91,7 +91,7 @@ def test_typing_in_the_middle_reads_it_once_too():
     recorder = recorder_for(small_model("llama"))
     looked_at(recorder.record(prompt_of(IDS)))
     edited = [*IDS[:4], 33, *IDS[5:]]
-    with Counted(recorder.subject.anatomy.readout.unembed) as rows:
+    with Counted(recorder.model.anatomy.readout.unembed) as rows:
         stats = looked_at(recorder.record(prompt_of(edited)))
     # The rows that ran, and the last one that stands: its next token is another.
     assert rows == [len(IDS) - 4, 1]
@@ -100,7 +100,7 @@ def test_typing_in_the_middle_reads_it_once_too():
 
 def test_who_looks_at_no_predictions_pays_for_none():
     scope = scope_for(small_model("llama"))
-    with Counted(scope.subject.anatomy.readout.unembed) as rows:
+    with Counted(scope.loaded_model.anatomy.readout.unembed) as rows:
         for strength in (1, 2, 3):
             tensors.activations(scope.record(IDS, edits=[EDIT.format(strength)]), 1)
     assert set(rows[-3:]) == {1}
@@ -179,7 +179,7 @@ def test_a_letter_runs_no_mlp_a_second_time():
     recorder = recorder_for(small_model("llama"))
     looked_at(recorder.record(prompt_of(IDS)))
     longer = recorder.record(prompt_of([*IDS, 7]))
-    with Counted(recorder.subject.anatomy.layers[1].mlp_input_module) as rows:
+    with Counted(recorder.model.anatomy.layers[1].mlp_input_module) as rows:
         found = tensors.activations(longer, 1)
     assert rows == []
     own = recorder_for(small_model("llama")).record(prompt_of([*IDS, 7]))
@@ -200,7 +200,7 @@ def test_a_fresh_pass_foresees_nothing_and_has_the_same_bits():
 def test_a_token_after_a_deleted_one_reads_no_logits_but_its_own():
     """The logits after a prompt that was cut back are kept once a figure has shown them."""
     scope = scope_for(small_model("llama"))
-    unembed = scope.subject.anatomy.readout.unembed
+    unembed = scope.loaded_model.anatomy.readout.unembed
 
     def pasted():
         return scope.record(IDS, fresh=True)

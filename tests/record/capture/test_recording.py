@@ -21,10 +21,10 @@ def everything(recording):
     ]
     for layer in range(recording.layers):
         said += [tensors.pattern(recording, layer).numpy()]
-        if recording.subject.anatomy.layers[layer].down is not None:
+        if recording.model.anatomy.layers[layer].down is not None:
             said += [tensors.activations(recording, layer).numpy()]
         said += [recording.rows("stream", layer).numpy()]
-        if recording.subject.anatomy.layers[layer].router is not None:
+        if recording.model.anatomy.layers[layer].router is not None:
             found = routing(recording, layer)
             said += [found.scores.numpy(), found.chosen.numpy(), found.weights.numpy()]
     return [*said, tensors.logits_after(recording, len(recording) - 1).numpy()]
@@ -146,7 +146,7 @@ def test_appending_to_512_runs_one_token_through_each_layer(family):
     recorder.lengths.measure()  # as when the model is examined
     recorder.record(prompt_of(ids))
     seen = []
-    for layer in recorder.subject.anatomy.layers:
+    for layer in recorder.model.anatomy.layers:
         layer.module.register_forward_hook(
             lambda _, args, kwargs, out: seen.append(
                 (out[0] if isinstance(out, tuple) else out).shape

@@ -41,7 +41,7 @@ REST = [pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES if one not
 def test_the_figures_are_those_of_single_passes(family):
     scope = scope_for(small_model(family))
     single = [scope.record(ids, fresh=True) for ids in PROMPTS]
-    reason = scope._bench.why_alone
+    reason = scope._instrumented.why_alone
     assert family not in TOGETHER or not reason
     together = scope.record([list(ids) for ids in PROMPTS])
     assert [one.prompt.ids for one in together] == [one.prompt.ids for one in single]
@@ -58,12 +58,12 @@ def test_the_figures_are_those_of_single_passes(family):
 def test_experts_in_half_precision_run_one_by_one():
     """Rounding chose another expert in a padded pass: streams differed by a third."""
     scope = scope_for(small_model("mixtral").bfloat16())
-    assert scope._bench.why_alone == "in half precision a rounding may choose other experts"
+    assert scope._instrumented.why_alone == "in half precision a rounding may choose other experts"
     chance = random.Random(5)
     prompts = [[chance.randrange(3, 90) for _ in range(chance.randint(2, 48))] for _ in range(9)]
     for ids, found in zip(prompts, scope.record(prompts), strict=True):
         assert torch.equal(found.logits, scope.record(ids, fresh=True).logits)
-    assert scope_for(small_model("llama").bfloat16())._bench.why_alone == ""
+    assert scope_for(small_model("llama").bfloat16())._instrumented.why_alone == ""
 
 
 def test_a_pass_serves_as_many_prompts_as_it_may(monkeypatch):
@@ -74,7 +74,7 @@ def test_a_pass_serves_as_many_prompts_as_it_may(monkeypatch):
         lambda _, args, out: passes.append(tuple(args[0].shape))
     )
     scope.prepare_reuse()  # a hook changes a model
-    assert not scope._bench.why_alone
+    assert not scope._instrumented.why_alone
     passes.clear()
     scope.record([IDS[:n] for n in (3, 9, 4, 9, 2)])
     assert passes == [(5, 9)]
@@ -111,7 +111,7 @@ def test_a_model_that_mixes_prompts_runs_each_alone():
     model = small_model("llama")
     model.model.layers[1].mlp = Mixing(model.model.layers[1].mlp)
     scope = scope_for(model)
-    assert scope._bench.why_alone == "its tensors differ from those of single passes"
+    assert scope._instrumented.why_alone == "its tensors differ from those of single passes"
     own = [scope.record(ids, fresh=True).logits for ids in PROMPTS]
     for found, wanted in zip(scope.record([list(ids) for ids in PROMPTS]), own, strict=True):
         assert torch.allclose(found.logits, wanted, atol=1e-5)

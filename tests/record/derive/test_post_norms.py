@@ -229,12 +229,12 @@ def test_a_wrong_belief_is_refused(wrong):
 def test_norms_that_stand_elsewhere_are_not_found():
     recorder = recorder_for(small_model("llama"))
     verify(recorder)
-    assert not any(map(post_norms, recorder.subject.anatomy.layers))
+    assert not any(map(post_norms, recorder.model.anatomy.layers))
     model = small_model("bart")
     model.model.decoder.layers[1].register_forward_hook(lambda _, __, output: output * 1.001)
     recorder = recorder_for(model)
     verdicts = verify(recorder)
-    assert post_norms(recorder.subject.anatomy.layers[1]) is None
+    assert post_norms(recorder.model.anatomy.layers[1]) is None
     assert verdicts("writes", 1).status == "refused"
 
 
@@ -299,7 +299,7 @@ def test_a_factor_that_is_no_number_of_the_layer_is_not_believed_in():
     model.model.layers[1].register_forward_hook(lambda _, __, output: output * 1.001)
     recorder = recorder_for(model)
     verdicts = verify(recorder)
-    assert post_norms(recorder.subject.anatomy.layers[1]) is None
+    assert post_norms(recorder.model.anatomy.layers[1]) is None
     assert verdicts("writes", 1).status == "refused"
     assert verdicts("writes", 2).status == "verified"
 

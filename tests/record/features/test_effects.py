@@ -93,7 +93,7 @@ def test_direct_effects_add_up_to_what_attribution_gives_the_part(family, kind):
 def test_promoted_tokens_are_those_of_the_decoder_row(family):
     model = small_model(family)
     scope = scope_of(model)
-    own = dictionary("resid_post", 1, scope.subject.anatomy.width)
+    own = dictionary("resid_post", 1, scope.loaded_model.anatomy.width)
     figure = look(scope, own, "tokens", feature=3, top_k=4)
     norm = model.transformer.ln_f if family == "gpt2" else model.model.norm
     row = own.decoder[3].double()
@@ -197,7 +197,7 @@ def run_double(model, family, place, change):
 def test_a_transcoder_reads_the_mlps_input_and_writes_its_output():
     model = small_model("llama")
     scope = scope_of(model)
-    width = scope.subject.anatomy.width
+    width = scope.loaded_model.anatomy.width
     seen = {}
     mlp = model.model.layers[1].mlp
     handle = mlp.register_forward_hook(

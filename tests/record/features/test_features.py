@@ -146,7 +146,7 @@ def test_unknown_centring_is_decided_by_the_better_reconstruction(shifted):
 def test_models_without_a_mean_to_take_away_are_never_centred():
     scope = llmscope.wrap(small_model("llama"))
     recording = scope.record(IDS)
-    width = scope.subject.anatomy.width
+    width = scope.loaded_model.anatomy.width
     assert not applied(dictionary("resid_post", 1, width, centred=True), recording).centred
 
 
@@ -181,8 +181,8 @@ def test_the_stream_within_a_layer_is_read_and_spliced():
 def test_parallel_layers_have_no_stream_within():
     scope = llmscope.wrap(small_model("gpt_neox"))
     recording = scope.record(IDS)
-    own = dictionary("resid_mid", 1, scope.subject.anatomy.width)
-    if scope.subject.model.config.use_parallel_residual:
+    own = dictionary("resid_mid", 1, scope.loaded_model.anatomy.width)
+    if scope.loaded_model.module.config.use_parallel_residual:
         with pytest.raises(Misfit, match="parallel"):
             applied(own, recording)
 
@@ -191,7 +191,7 @@ def test_parallel_layers_have_no_stream_within():
 def test_typed_letters_cost_their_rows_alone_and_equal_a_fresh_look():
     model = small_model("llama")
     scope = llmscope.wrap(model, unverified=True)
-    width = scope.subject.anatomy.width
+    width = scope.loaded_model.anatomy.width
     own = complete("resid_post", 1, width, threshold=0.5)
 
     def look(one, ids, mode):
@@ -220,7 +220,7 @@ def test_a_typed_letter_runs_both_reconstructions_in_one_pass_of_its_row():
         lambda _, args, output: ran.append(tuple(args[0].shape[:2]))
     )
     scope = llmscope.wrap(model, unverified=True)
-    own = complete("resid_post", 1, scope.subject.anatomy.width, threshold=0.5)
+    own = complete("resid_post", 1, scope.loaded_model.anatomy.width, threshold=0.5)
     for length in (8, 9):  # the first letter measures what can be reused
         kl_figure(scope, own, IDS[:length])
     scope.record(IDS[:10])
@@ -250,7 +250,7 @@ def test_a_model_that_mixes_the_prompts_of_a_batch_runs_each_reconstruction_alon
     mixing, plainly = (
         llmscope.wrap(model, unverified=True) for model in (mixed, small_model("llama"))
     )
-    own = complete("resid_post", 1, plainly.subject.anatomy.width, threshold=0.5)
+    own = complete("resid_post", 1, plainly.loaded_model.anatomy.width, threshold=0.5)
     for length in (8, 9, 12):
         found, wanted = (kl_figure(scope, own, IDS[:length]) for scope in (mixing, plainly))
         near(np.nan_to_num(found.values), np.nan_to_num(wanted.values), 1e-4)

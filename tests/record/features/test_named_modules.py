@@ -215,7 +215,7 @@ def test_each_module_that_a_name_means_is_read_as_its_hook_sees_it_or_refused(fa
     def enter(_, args, kwargs, name):
         keep(name, args[0] if args else kwargs["hidden_states"])
 
-    for layer in scope.subject.anatomy.layers:
+    for layer in scope.loaded_model.anatomy.layers:
         prefix = names[id(layer.module)]
         for path, module in layer.module.named_modules():
             for end in ("input", "output"):
@@ -243,7 +243,7 @@ def test_each_module_that_a_name_means_is_read_as_its_hook_sees_it_or_refused(fa
         place = Place.parse(name)
         assert place.kind in PLACE_KINDS
         header = at(place, dictionary(place.kind, place.layer, tensor.shape[-1])).header
-        needed = places_changed(scope.subject, header)
+        needed = places_changed(scope.loaded_model, header)
         if any(scope.verdicts(*identity).status == "refused" for identity in needed):
             continue
         try:
@@ -266,7 +266,7 @@ def test_each_module_that_a_name_means_is_read_as_its_hook_sees_it_or_refused(fa
 def test_a_module_that_adds_the_stream_itself_is_refused_by_its_name(family, name, reason):
     scope = llmscope.wrap(small_model(family))
     place = Place.parse(name)
-    own = at(place, dictionary(place.kind, 1, scope.subject.anatomy.width))
+    own = at(place, dictionary(place.kind, 1, scope.loaded_model.anatomy.width))
     with pytest.raises(Misfit, match=reason):
         applied(own, scope.record(IDS))
     figure = scope.look(

@@ -35,7 +35,7 @@ def whole(text):
 
 def run_on(scope, ids=IDS):
     recording = scope.record(ids)
-    return scope._bench.passes(lens("ablation"), recording), recording
+    return scope._instrumented.passes(lens("ablation"), recording), recording
 
 
 @pytest.mark.parametrize("family", FAMILIES)

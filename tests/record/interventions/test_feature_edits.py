@@ -240,7 +240,7 @@ def test_jobs_of_a_batch_are_edits_alone(made, family, where):
     scope.features = dictionary
     for edits in ((), ("zero head 0.1",), (f"set feature {where}/{feature} to 2 @3..",)):
         recording = scope.record(A, edits=edits)
-        passes = scope._bench.passes(ablation(), recording)
+        passes = scope._instrumented.passes(ablation(), recording)
         way = applied(dictionary, recording.base or recording)
         features = [(feature + step) % 96 for step in range(3)]
         jobs = [

@@ -24,7 +24,7 @@ class FeaturePerson(Person):
     """Who also edits features, and loads other dictionaries."""
 
     def __init__(self, live, *options):
-        anatomy, self.names = live.subject.anatomy, []
+        anatomy, self.names = live.loaded_model.anatomy, []
         recording = live.record([1, 2, 3])
         heads = recording.cache()["layers.1.z"].shape[-1]
         self.widths = {"z": heads * anatomy.heads, "mlp_act": anatomy.neurons}
@@ -35,7 +35,7 @@ class FeaturePerson(Person):
     def width_of(self, where):
         if where.head is not None:
             return self.head
-        return self.widths.get(where.kind, self.live.subject.anatomy.width)
+        return self.widths.get(where.kind, self.live.loaded_model.anatomy.width)
 
     def load(self):
         """Both scopes have other dictionaries from now on."""

@@ -212,7 +212,7 @@ def test_an_adapter_has_the_lens_of_its_base_unless_it_has_its_own():
         scope.translator = lens
         own = plain.run(A, ("stream", 1, plus(ALL, direction(plain, lens, 1, 17).float())))
         holds(scope, own, "steer 0 jlens id:17 1")
-    scope.subject.translator = lens = lens_of(seed=3)
+    scope.loaded_model.translator = lens = lens_of(seed=3)
     own = plain.run(A, ("stream", 1, plus(ALL, direction(plain, lens, 1, 17).float())))
     holds(scope, own, "steer 0 jlens id:17 1")
 

@@ -45,7 +45,7 @@ def pair(family, limit=1):
 
 
 def ids_of(scope, count=LENGTH):
-    return [(7 * at + 3) % scope.subject.anatomy.vocabulary for at in range(count)]
+    return [(7 * at + 3) % scope.loaded_model.anatomy.vocabulary for at in range(count)]
 
 
 def released(recording):

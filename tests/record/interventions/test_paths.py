@@ -268,11 +268,11 @@ def test_what_is_derived_of_the_receiver_is_what_it_read(pairs, family):
     recording = scope.record(A, edits=[f"zero mlp 0 into {end}" for end in into])
     near(tensors.attention_output(recording, 2), recording.rows("attention_write", 2), 2e-5)
     entry = recording.rows("mlp_input_module", 2)
-    module = recording.subject.anatomy.layers[2].mlp_input_module
+    module = recording.model.anatomy.layers[2].mlp_input_module
     post_normed = family in ("gemma2", "olmo2")
     write = module(entry[None])
     write = (write[0] if isinstance(write, tuple) else write).reshape(len(A), -1)
-    write = recording.subject.anatomy.layers[2].mlp_write(write) if post_normed else write
+    write = recording.model.anatomy.layers[2].mlp_write(write) if post_normed else write
     near(write.detach(), recording.rows("mlp_write", 2), 2e-5)
     for head in range(HEADS):  # keys and values that heads share changed for the one alone
         alone = scope.record(

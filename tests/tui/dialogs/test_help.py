@@ -364,11 +364,11 @@ async def test_every_action_is_in_the_palette_and_in_the_help(opened: Open) -> N
         assert expected - in_palette == menus | twins
         rows = text.split("\n")
         palette = app.user.keymap.first("palette")
-        for name, subject in (("reset", "program"), ("theme-next", "theme"), ("stop", "program")):
+        for name, model in (("reset", "program"), ("theme-next", "theme"), ("stop", "program")):
             at = next(at for at, row in enumerate(rows) if row.endswith(f" {name}"))
             assert rows[at].startswith(f"{palette} ")
             heading = next(row for row in reversed(rows[:at]) if row.startswith("Keys "))
-            assert heading.endswith(f" · {subject}")
+            assert heading.endswith(f" · {model}")
 
 
 @pytest.mark.few(1)

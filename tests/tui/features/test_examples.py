@@ -86,7 +86,7 @@ def answers(spec: str) -> None:
     ids = torch.tensor([scope.encode(row["prompt"]).ids])
     with torch.no_grad():
         p = scope.model(input_ids=ids, use_cache=False).logits[0, -1].softmax(-1)
-    assert scope.subject.label(int(p.argmax())) == row["answer"]
+    assert scope.loaded_model.label(int(p.argmax())) == row["answer"]
     assert float(p.max()) == pytest.approx(row["probability"], abs=2e-3)
     assert row["probability"] > 0.5
 

@@ -410,7 +410,7 @@ async def test_the_copied_python_restores_the_whole_screen_in_a_fresh_process() 
     told = """
 import json
 print(json.dumps([figure.title, figure.values.tolist(), layer, head, position, switched_off]))
-print(json.dumps([list(map(str, recording.edits)), scope.adapter, model_b.subject.spec]))
+print(json.dumps([list(map(str, recording.edits)), scope.adapter, model_b.loaded_model.spec]))
 print(json.dumps([prompt, other, len(recording_b.prompt.ids)]))
 """
     ran = subprocess.run(

@@ -159,7 +159,7 @@ async def test_a_lens_that_cannot_be_used_leaves_the_picture(
 async def test_a_fetch_tells_how_far_it_is_and_can_be_stopped(
     town: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetching(name: object, subject: object, progress: Progress) -> LearnedLens | str:
+    def fetching(name: object, model: object, progress: Progress) -> LearnedLens | str:
         while True:
             time.sleep(0.2)
             progress("downloading org/name", 1e6, 2e6)
