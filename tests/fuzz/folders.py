@@ -57,7 +57,8 @@ def mutate_lines(data: bytes, rng: random.Random) -> bytes:
             del lines[at]
         elif change == 2:
             times = rng.choice((2, 100))
-            lines = lines * (times if sum(map(len, lines)) < LARGE // times else 1)
+            size = sum(len(line) + 1 for line in lines)
+            lines = lines * (times if size < LARGE // times else 1)
         elif change == 3:
             lines.reverse()
         elif change == 4:

@@ -299,6 +299,8 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert {key for key, on in changes.items() if on} == {
             *("map", "next-token", "attention", "mlp"),
         }
+        modes = {want.key: want.focus.mode for want in session.engine.requests[-1].wants}
+        assert modes["map"] == "target", "the tokens on top of A and B differ"
         assert session.screen_text().count("A − B") >= 3
         assert "by edits" not in session.app.status.text
         await session.press("x")
@@ -308,6 +310,8 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert " · change" in session.screen_text()
         await session.press("x", "X", "c")
         assert "panes show the values again" in told(session)
+        modes = {want.key: want.focus.mode for want in session.engine.requests[-1].wants}
+        assert modes["map"] == "top"
         assert not any("A − B" in str(pane.border_title) for pane in app.grid.panes.values())
 
 

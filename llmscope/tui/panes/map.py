@@ -49,12 +49,14 @@ token. The lower border prints what the ends of the colours stand for."""
     def want(self, state: ViewState) -> Want:
         """Return the want of the view; for the logit lens, of the visible columns only."""
         view = state.map_view
-        focus = Focus(mode=view.mode)
+        # Two prompts or models have different tokens on top: of both, the target's can be compared.
+        mode = "target" if view.mode == "top" and state.apart else view.mode
+        focus = Focus(mode=mode)
         if view.lens == "probe":
             return Want(self.key, view.lens, DIRECTION.set(focus, state.direction))
         if view.lens != "logit-lens" or state.info is None:
             return Want(self.key, view.lens, focus)
-        words = 1 if view.mode == "target" else NARROWEST_TEXT
+        words = 1 if mode == "target" else NARROWEST_TEXT
         span = None if state.whole else visible_span(state, self.size, words, "surprisal")
         focus = replace(focus, position=state.requested_position, span=span)
         if view.mode == "lenses":
