@@ -198,6 +198,20 @@ async def test_find_moves_to_the_token(opened: Open) -> None:
         assert session.app.focused is session.app.grid.panes["map"]
 
 
+async def test_find_says_when_no_token_has_it(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "slash", *"fran")
+        find = session.app.find
+        usual_style = find.rich_style
+        await session.press("q")
+        assert find.rich_style != usual_style
+        assert session.app.state.focus.position == 3
+        await session.press("enter")
+        assert session.app.messages[-1].message == "no token has ‹franq›"
+        await session.press("slash")
+        assert find.rich_style == usual_style
+
+
 @pytest.mark.parametrize(("key", "line"), [("slash", "find"), ("e", "editor")])
 async def test_what_is_typed_ahead_is_not_lost(opened: Open, key: str, line: str) -> None:
     async with opened() as session:

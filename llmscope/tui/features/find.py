@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from llmscope.support.text import quoted_token
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, TextLine
 from llmscope.tui.features.program import leave
 from llmscope.tui.features.text_moves import find_hits
@@ -59,17 +60,24 @@ def open_find(host: Host) -> None:
         host.screen.mount(host.find, before=host.status)
     host.status.display, host.find.display = False, True
     host.find.value = ""
+    host.find.remove_class("-absent")
     host.screen.set_focus(host.find)
 
 
 def seek(host: Host, wanted: str) -> None:
-    """Move to the next token, from the cursor on, that contains `wanted`."""
+    """Move to the next token, from the cursor on, that contains `wanted`.
+
+    The line is marked while no token has what it says.
+    """
     position = find_token(host.state.tokens, wanted, max(0, host.state.focus.position))
+    host.find.set_class(bool(wanted) and position is None, "-absent")
     if position is not None:
         host.look_at(host.state.move_to(position=position))
 
 
 def close_find(host: Host) -> None:
-    """Close the search and go back to the figures."""
+    """Close the search and go back to the figures; say so if no token has what was searched."""
+    if host.find.has_class("-absent"):
+        host.tell(f"no token has {quoted_token(host.find.value)}", "warning")
     host.status.display, host.find.display = True, False
     leave(host)
