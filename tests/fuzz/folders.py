@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.fuzz.mutations import (
     HOSTILE,
     copied,
+    json_bytes,
     mutate_bytes,
     mutate_json,
     mutate_safetensors,
@@ -65,7 +66,7 @@ def mutate_lines(data: bytes, rng: random.Random) -> bytes:
             lines[at] = mutate_json(lines[at], rng)
         else:
             try:
-                lines[at] = json.dumps(mutate_value(json.loads(lines[at]), rng)).encode()
+                lines[at] = json_bytes(mutate_value(json.loads(lines[at]), rng))
             except (ValueError, RecursionError):
                 lines[at] = b"{"
     return b"\n".join(lines) + b"\n" * (rng.random() < 0.9)
