@@ -60,6 +60,7 @@ from llmscope.support.text import named
 if TYPE_CHECKING:
     import psutil
 
+    from llmscope.edits import Edit
     from llmscope.lenses import Lens
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Recording
@@ -459,7 +460,7 @@ class Engine:
         self._figures = {}
         return recording
 
-    def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+    def _run(self, scope: Scope, request: Request, edits: tuple[Edit, ...]) -> Recording:
         recorder, begun, first = scope.recorder, time.monotonic(), -1
 
         def report(layer: int, layers: int) -> None:
@@ -514,7 +515,7 @@ class Engine:
             faults = {edit: fault for edit, fault in alone.items() if fault} or faults
         return _EditError(error, faults)
 
-    def _fault(self, scope: Scope, request: Request, edit: str) -> str:
+    def _fault(self, scope: Scope, request: Request, edit: Edit) -> str:
         """Return the error of an edit when it is the only one; empty if it works."""
         try:
             self._run(scope, request, (edit,))
@@ -623,7 +624,7 @@ def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:
     )
 
 
-def _without(edit: str, message: str) -> str:
+def _without(edit: Edit, message: str) -> str:
     """Return an edit's error message without its leading edit."""
     return message.removeprefix(f"{edit}: ")
 
@@ -716,6 +717,6 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
 class _EditError(ScopeError):
     """An error of one or more edits, with the message for each of them."""
 
-    def __init__(self, error: ScopeError, faults: Mapping[str, str]) -> None:
+    def __init__(self, error: ScopeError, faults: Mapping[Edit, str]) -> None:
         super().__init__(error.message, error.hint)
         self.faults = faults

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from llmscope.edits import Edit
 from llmscope.engine.events import Token, Want
 from llmscope.figure import Axis, Figure, Verdict
 
@@ -40,7 +41,7 @@ def walk(layer: int) -> list[tuple[str, int | None, str, str]]:
     ]
 
 
-def walkthrough(want: Want, tokens: tuple[Token, ...], edits: tuple[str, ...] = ()) -> Figure:
+def walkthrough(want: Want, tokens: tuple[Token, ...], edits: tuple[Edit, ...] = ()) -> Figure:
     """The table of steps, or the numbers of one of them; refused of an edited pass."""
     if edits:
         return Figure.refused("walkthrough", "walkthrough", "it can only tell of an unedited pass")

@@ -12,6 +12,7 @@ from llmscope.tui.state.context_marker import Marked
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
+    from llmscope.edits import Edit
     from llmscope.models.provenance import Origin
 
 TOKENS = Want("tokens", "tokens", Focus())
@@ -100,7 +101,7 @@ class FigureStore:
         adapter: str | None = None,
         templated: bool = False,
         context: int | None = None,
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         versus_prompt: str | None = None,
         words: tuple[str, str] | None = None,
         written: Written | None = None,

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from textual._compositor import CompositorUpdate
 
 from llmscope.draw import RenderOptions
+from llmscope.edits import Edit, parse
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
@@ -241,7 +242,8 @@ class Contender(ours.Contender):
         after = layer_at(share, len(self.scope.loaded_model.anatomy.layers)) - 1
 
         def turn() -> None:
-            self.ask(text, edits=(f'steer {after} token " river" {next(strengths) / 8}',))
+            edit = parse(f'steer {after} token " river" {next(strengths) / 8}')
+            self.ask(text, edits=(edit,))
 
         return Job(turn, turn)
 
@@ -249,7 +251,7 @@ class Contender(ours.Contender):
         self,
         text: str,
         wants: tuple[Want, ...] | None = None,
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         *,
         two_models: bool = False,
     ) -> None:
@@ -280,7 +282,7 @@ class Contender(ours.Contender):
         self,
         text: str,
         wants: tuple[Want, ...],
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         *,
         two_models: bool = False,
     ) -> int:
