@@ -389,7 +389,7 @@ class Engine:
             origin=self._origin(scope),
             partial=True,
         )
-        prompt = ComparedPrompt(scope, request, recording)
+        prompt = self._hold(scope, request, recording)
         if self._show(scope, recording, request, prompt, frame):
             self._post(replace(frame, figures=self._made))
 
@@ -474,17 +474,15 @@ class Engine:
             rate = (done - first) / max(time.monotonic() - begun, 1e-6)
             self._post(Working(request.serial, "reading token", done, whole, rate))
 
+        layers = len(scope.loaded_model.anatomy.layers)
+        cancelled = LayerProgress(lambda: self._slot.newer_prompt(request), layers, report)
         text, written = request.text, request.written
         if written is not None:
             text = text[: written.start]
         return scope.record(
             text if request.ids is None else request.ids,
             special_tokens=request.special_tokens,
-            cancelled=LayerProgress(
-                lambda: self._slot.newer_prompt(request),
-                len(scope.loaded_model.anatomy.layers),
-                report,
-            ),
+            cancelled=cancelled,
             edits=edits,
             # Unless an edit needs prompt B, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
@@ -509,7 +507,7 @@ class Engine:
             self._run(scope, request, ())
         except ScopeError as other:
             return other
-        faults = {edit: _without(edit, error.message) for edit in request.edits}
+        faults = {edit: error.message.removeprefix(f"{edit}: ") for edit in request.edits}
         if len(faults) > 1:
             alone = {edit: self._fault(scope, request, edit) for edit in faults}
             faults = {edit: fault for edit, fault in alone.items() if fault} or faults
@@ -520,7 +518,7 @@ class Engine:
         try:
             self._run(scope, request, (edit,))
         except ScopeError as error:
-            return _without(edit, error.message)
+            return error.message.removeprefix(f"{edit}: ")
         return ""
 
     def _look(
@@ -622,11 +620,6 @@ def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:
         f"all but keys and values of {count:,} tokens went to stay within "
         f"{option('memory', f'{limit:g}GB')}: it is computed again where you look",
     )
-
-
-def _without(edit: Edit, message: str) -> str:
-    """Return an edit's error message without its leading edit."""
-    return message.removeprefix(f"{edit}: ")
 
 
 def _apply_template(scope: Scope, request: ChatRequest) -> Templated:

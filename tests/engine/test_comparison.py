@@ -102,8 +102,8 @@ def test_a_change_is_a_less_b_and_with_edits_what_they_changed(screen):
     plain = screen.frames(ask(1, "CABACB", "CABBCB", CHANGE))["change"]
     assert plain.title.endswith("A − B")
     assert plain.extra["change"]
-    edits = (parse("zero head 1.1"),)
-    edited = screen.frames(ask(2, "CABACB", "CABBCB", CHANGE, edits=edits))["change"]
+    request = ask(2, "CABACB", "CABBCB", CHANGE, edits=(parse("zero head 1.1"),))
+    edited = screen.frames(request)["change"]
     assert edited.title.endswith("· change")
     alone = screen.frames(Request(3, "CABACB", (CHANGE,)))["change"]
     assert "change" not in alone.extra

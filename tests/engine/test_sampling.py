@@ -145,11 +145,10 @@ def test_it_stops_where_generate_stops(scope: llmscope.Scope) -> None:
 
 
 def test_an_edited_pass_writes_what_the_edited_model_says(scope: llmscope.Scope) -> None:
-    edits = (parse("zero mlp 1"), parse("zero mlp 2"))
     with Writer(scope, PROMPT) as writer:
         plain = writer.write(8)
         writer.back(())
-        writer.edits = edits
+        writer.edits = (parse("zero mlp 1"), parse("zero mlp 2"))
         edited = writer.write(8)
     assert edited != plain
     ids = ids_of(scope, PROMPT)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.edits import Edit
 from llmscope.engine.events import Token, Want
 from llmscope.figure import Axis, Figure
 
@@ -55,7 +54,7 @@ def patching(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figur
     )
 
 
-def edited(figure: Figure, want: Want, edits: tuple[Edit, ...]) -> Figure:
+def edited(figure: Figure, want: Want, edits: tuple[object, ...]) -> Figure:
     """The figure as edits leave it; as what they changed, if that is wanted."""
     if not edits:
         return figure

@@ -184,10 +184,9 @@ async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
         session.engine.auto = False
         before = len(session.engine.requests)
         await session.press(*["full_stop"] * 5)
-        assert [request.edits for request in session.engine.requests[before:]] == [
-            (parse("scale mlp 2 1.1"),)
-        ]
-        session.engine.answer(session.engine.requests[-1])
+        (request,) = session.engine.requests[before:]
+        assert request.edits == (parse("scale mlp 2 1.1"),)
+        session.engine.answer(request)
         await session.settle()
         assert asked(session) == ("scale mlp 2 1.5",)
         session.engine.answer(session.engine.requests[-1])

@@ -213,11 +213,8 @@ class FigureStore:
             return result is not None and self._overtaken
         if result.saved:
             return True
-        request, now = result.request, last
-        if (request.prompt, request.context) != (
-            now.prompt,
-            now.context,
-        ) or request.words != now.words:
+        then, now = ((each.prompt, each.context, each.words) for each in (result.request, last))
+        if then != now:
             return True
         return next((want != result.want for want in last.wants if want.key == key), False)
 

@@ -242,8 +242,7 @@ class Contender(ours.Contender):
         after = layer_at(share, len(self.scope.loaded_model.anatomy.layers)) - 1
 
         def turn() -> None:
-            edit = parse(f'steer {after} token " river" {next(strengths) / 8}')
-            self.ask(text, edits=(edit,))
+            self.ask(text, edits=(parse(f'steer {after} token " river" {next(strengths) / 8}'),))
 
         return Job(turn, turn)
 
@@ -256,9 +255,7 @@ class Contender(ours.Contender):
         two_models: bool = False,
     ) -> None:
         """Ask and wait for the last figure."""
-        serial = self._put(
-            text, self.wants if wants is None else wants, edits, two_models=two_models
-        )
+        serial = self._put(text, wants or self.wants, edits, two_models=two_models)
         while True:
             event = self.events.get()
             if isinstance(event, LoadFailed | Refused):
