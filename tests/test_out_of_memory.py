@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.errors import OutOfMemory
 from tests.families import small_model
 
@@ -74,7 +75,7 @@ def test_so_does_an_edited_pass_on_the_screen(scope):
     engine._model.first(lambda *_: None)
     scope.record(IDS)
     fail_with(scope, ERRORS[0])
-    engine._handle(Request(7, "", (), ids=tuple(OTHER), edits=("zero mlp 0",)))
+    engine._handle(Request(7, "", (), ids=tuple(OTHER), edits=(parse("zero mlp 0"),)))
     (refused,) = [one for one in posted if isinstance(one, Refused)]
     assert (refused.serial, refused.reason) == (7, "out of memory on cpu")
     assert not refused.faults

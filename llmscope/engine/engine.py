@@ -60,6 +60,7 @@ from llmscope.support.text import named
 if TYPE_CHECKING:
     import psutil
 
+    from llmscope.edits import Edit
     from llmscope.lenses import Lens
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Recording
@@ -388,7 +389,7 @@ class Engine:
             origin=self._origin(scope),
             partial=True,
         )
-        prompt = ComparedPrompt(scope, request, recording)
+        prompt = self._hold(scope, request, recording)
         if self._show(scope, recording, request, prompt, frame):
             self._post(replace(frame, figures=self._made))
 
@@ -459,7 +460,7 @@ class Engine:
         self._figures = {}
         return recording
 
-    def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+    def _run(self, scope: Scope, request: Request, edits: tuple[Edit, ...]) -> Recording:
         recorder, begun, first = scope.recorder, time.monotonic(), -1
 
         def report(layer: int, layers: int) -> None:
@@ -473,17 +474,15 @@ class Engine:
             rate = (done - first) / max(time.monotonic() - begun, 1e-6)
             self._post(Working(request.serial, "reading token", done, whole, rate))
 
+        layers = len(scope.loaded_model.anatomy.layers)
+        cancelled = LayerProgress(lambda: self._slot.newer_prompt(request), layers, report)
         text, written = request.text, request.written
         if written is not None:
             text = text[: written.start]
         return scope.record(
             text if request.ids is None else request.ids,
             special_tokens=request.special_tokens,
-            cancelled=LayerProgress(
-                lambda: self._slot.newer_prompt(request),
-                len(scope.loaded_model.anatomy.layers),
-                report,
-            ),
+            cancelled=cancelled,
             edits=edits,
             # Unless an edit needs prompt B, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
@@ -508,18 +507,18 @@ class Engine:
             self._run(scope, request, ())
         except ScopeError as other:
             return other
-        faults = {edit: _without(edit, error.message) for edit in request.edits}
+        faults = {edit: error.message.removeprefix(f"{edit}: ") for edit in request.edits}
         if len(faults) > 1:
             alone = {edit: self._fault(scope, request, edit) for edit in faults}
             faults = {edit: fault for edit, fault in alone.items() if fault} or faults
         return _EditError(error, faults)
 
-    def _fault(self, scope: Scope, request: Request, edit: str) -> str:
+    def _fault(self, scope: Scope, request: Request, edit: Edit) -> str:
         """Return the error of an edit when it is the only one; empty if it works."""
         try:
             self._run(scope, request, (edit,))
         except ScopeError as error:
-            return _without(edit, error.message)
+            return error.message.removeprefix(f"{edit}: ")
         return ""
 
     def _look(
@@ -623,11 +622,6 @@ def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:
     )
 
 
-def _without(edit: str, message: str) -> str:
-    """Return an edit's error message without its leading edit."""
-    return message.removeprefix(f"{edit}: ")
-
-
 def _apply_template(scope: Scope, request: ChatRequest) -> Templated:
     chat = scope.chat
     try:
@@ -716,6 +710,6 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
 class _EditError(ScopeError):
     """An error of one or more edits, with the message for each of them."""
 
-    def __init__(self, error: ScopeError, faults: Mapping[str, str]) -> None:
+    def __init__(self, error: ScopeError, faults: Mapping[Edit, str]) -> None:
         super().__init__(error.message, error.hint)
         self.faults = faults

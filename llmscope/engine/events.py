@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from llmscope.edits import parse, read_prompt_b
+from llmscope.edits import Edit, read_prompt_b
 from llmscope.engine.prompt_list import (
     ChatFileRead,
     ChatFileRequest,
@@ -110,10 +110,10 @@ class Request:
 
     `wants` is in order of importance: the pane under the cursor first. `adapter` is switched on
     for the pass; None is the base model. `context` is the number of characters of the text before
-    the query; None takes all lines except the last. `edits` are applied to the pass in order, each
-    in the syntax of `llmscope.edits`; `versus_prompt` is the prompt B that edits and figures may
-    need. `words` are two word lists that figures compare, as the user wrote them. `written` is the
-    part of the text that a model generated; `draw` asks to sample the token that follows the text.
+    the query; None takes all lines except the last. `edits` are applied to the pass in order;
+    `versus_prompt` is the prompt B that edits and figures may need. `words` are two word lists that
+    figures compare, as the user wrote them. `written` is the part of the text that a model
+    generated; `draw` asks to sample the token that follows the text.
     `moment` is the prompt and the step of a run, as indices; None with a model or a snapshot.
     `translator` is the learned lens that edits name; None is the one that the model has.
     `features` are the dictionaries that edits name; empty: those that the model has. `two_models`:
@@ -127,7 +127,7 @@ class Request:
     ids: tuple[int, ...] | None = None
     adapter: str | None = None
     context: int | None = None
-    edits: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
     versus_prompt: str | None = None
     words: tuple[str, str] | None = None
     written: Written | None = None
@@ -159,17 +159,17 @@ class Request:
     @property
     def learned(self) -> bool:
         """Whether an edit needs a learned lens."""
-        return any(parse(edit).uses_lens for edit in self.edits)
+        return any(edit.uses_lens for edit in self.edits)
 
     @property
     def featured(self) -> bool:
         """Whether an edit needs a dictionary of features."""
-        return any(parse(edit).uses_features for edit in self.edits)
+        return any(edit.uses_features for edit in self.edits)
 
     @property
     def patches(self) -> bool:
         """Whether an edit patches from prompt B."""
-        return read_prompt_b(map(parse, self.edits))
+        return read_prompt_b(self.edits)
 
 
 @dataclass(frozen=True)
@@ -472,7 +472,7 @@ class Refused:
     serial: int
     reason: str
     hint: str = ""
-    faults: tuple[tuple[str, str], ...] = ()
+    faults: tuple[tuple[Edit, str], ...] = ()
     of_b: bool = False
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Loaded, Refused, Request, Want
 from llmscope.figure import Focus
@@ -101,7 +102,8 @@ def test_a_change_is_a_less_b_and_with_edits_what_they_changed(screen):
     plain = screen.frames(ask(1, "CABACB", "CABBCB", CHANGE))["change"]
     assert plain.title.endswith("A − B")
     assert plain.extra["change"]
-    edited = screen.frames(ask(2, "CABACB", "CABBCB", CHANGE, edits=("zero head 1.1",)))["change"]
+    request = ask(2, "CABACB", "CABBCB", CHANGE, edits=(parse("zero head 1.1"),))
+    edited = screen.frames(request)["change"]
     assert edited.title.endswith("· change")
     alone = screen.frames(Request(3, "CABACB", (CHANGE,)))["change"]
     assert "change" not in alone.extra

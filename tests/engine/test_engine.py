@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.engine import Engine
 from llmscope.engine.context_training import add_context
 from llmscope.engine.engine import NOTHING_OPEN, OVERTAKEN
@@ -396,7 +397,7 @@ def test_a_model_whose_forward_fails_is_told_as_one_that_could_not_be_loaded():
 
 def edited(serial, *edits, wants=(NEXT,), ids=IDS, versus=None):
     """A request for an edited pass."""
-    return Request(serial, "", wants, ids=ids, edits=edits, versus_prompt=versus)
+    return Request(serial, "", wants, ids=ids, edits=tuple(map(parse, edits)), versus_prompt=versus)
 
 
 def test_edits_are_made_and_leave_the_next_pass_alone(screen):
@@ -427,7 +428,7 @@ def test_a_figure_and_its_change_are_two(screen):
 def test_the_edit_that_is_to_blame_is_named(screen, edits):
     screen.engine.ask(edited(1, *edits))
     refused = screen.wait(Refused)
-    assert [edit for edit, _ in refused.faults] == ["zero head 9.0"]
+    assert [edit for edit, _ in refused.faults] == [parse("zero head 9.0")]
     assert refused.faults[0][1].startswith("there is no layer 9")
     screen.engine.ask(edited(2, "zero mlp 1"))
     assert screen.figures(2)

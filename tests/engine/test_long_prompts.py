@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llmscope.edits import parse
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Request, Want, Working
 from llmscope.figure import Focus
@@ -91,7 +92,7 @@ def test_a_part_runs_no_sweep_and_is_not_compared(screen):
         one.figures["ablation"].extra["progress"][0] for one in parts if "ablation" in one.figures
     ]
     assert set(done) <= {0}
-    edited = events_of(screen, 2, NEXT, ids=IDS[::-1], edits=("zero mlp 0",))
+    edited = events_of(screen, 2, NEXT, ids=IDS[::-1], edits=(parse("zero mlp 0"),))
     assert not any(isinstance(one, Frame) and one.partial for one in edited)
 
 

@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 
+from llmscope.edits import parse
 from llmscope.engine.events import (
     Frame,
     Loaded,
@@ -71,7 +72,7 @@ def test_nothing_holds_on_to_a_model_that_was_left(screen):
     """The module itself dies, after figures, a sweep, edits and a prompt B were made of it."""
     for turn in range(3):
         old = weakref.ref(scope_of(screen).model)
-        edits = ("zero head 0.1",)
+        edits = (parse("zero head 0.1"),)
         screen.engine.ask(Request(10 * turn, "", (NEXT,), ids=IDS, edits=edits, adapter=None))
         screen.figures(10 * turn)
         screen.ask(10 * turn + 1, IDS, NEXT)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.engine.sampling import BRANCHES, stops
 from llmscope.models.sampler import Sampler
 from tests.engine.writing import Writer, generated, same, scope_of
@@ -144,11 +145,10 @@ def test_it_stops_where_generate_stops(scope: llmscope.Scope) -> None:
 
 
 def test_an_edited_pass_writes_what_the_edited_model_says(scope: llmscope.Scope) -> None:
-    edits = ("zero mlp 1", "zero mlp 2")
     with Writer(scope, PROMPT) as writer:
         plain = writer.write(8)
         writer.back(())
-        writer.edits = edits
+        writer.edits = (parse("zero mlp 1"), parse("zero mlp 2"))
         edited = writer.write(8)
     assert edited != plain
     ids = ids_of(scope, PROMPT)

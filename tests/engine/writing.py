@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from llmscope.edits import Edit
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, Request, Sample, Sampled, Want, Written
 from llmscope.figure import Figure, Focus
@@ -55,7 +56,7 @@ class Writer:
     special_tokens: bool = True
     ids: tuple[int, ...] = ()
     said: str = ""
-    edits: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
     events: Queue[Event] = field(default_factory=Queue)
 
     def __enter__(self) -> Writer:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llmscope.edits import parse
 from llmscope.engine.events import (
     ChatRequest,
     ContextAdded,
@@ -117,7 +118,7 @@ def request(kind, serial):
         case "adapter":
             return Request(serial, **texts, wants=(NEXT,), adapter="one")
         case "edited":
-            return Request(serial, **texts, wants=(NEXT,), edits=("zero head 0.99",))
+            return Request(serial, **texts, wants=(NEXT,), edits=(parse("zero head 0.99"),))
         case _:
             return Request(serial, **texts, wants=(NEXT, LENS))
 

@@ -94,7 +94,7 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
     if want.lens == "patching":
         return patching(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "walkthrough":
-        return walkthrough(want, tokens, () if request is None else request.edits)
+        return walkthrough(want, tokens, request is not None and bool(request.edits))
     if want.lens == "stages":
         return stages(want, tokens, None if request is None else request.adapter)
     if want.lens == "contrast":

@@ -40,9 +40,9 @@ def walk(layer: int) -> list[tuple[str, int | None, str, str]]:
     ]
 
 
-def walkthrough(want: Want, tokens: tuple[Token, ...], edits: tuple[str, ...] = ()) -> Figure:
+def walkthrough(want: Want, tokens: tuple[Token, ...], edited: bool = False) -> Figure:
     """The table of steps, or the numbers of one of them; refused of an edited pass."""
-    if edits:
+    if edited:
         return Figure.refused("walkthrough", "walkthrough", "it can only tell of an unedited pass")
     layer, count = want.focus.layer % LAYERS, len(tokens)
     told = walk(layer)

@@ -54,11 +54,11 @@ def patching(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figur
     )
 
 
-def edited(figure: Figure, want: Want, edits: tuple[str, ...]) -> Figure:
+def edited(figure: Figure, want: Want, edits: tuple[object, ...]) -> Figure:
     """The figure as edits leave it; as what they changed, if that is wanted."""
     if not edits:
         return figure
-    random = np.random.default_rng(sum(map(ord, "".join(edits))))
+    random = np.random.default_rng(sum(map(ord, "".join(map(str, edits)))))
     if figure.lens == "next-token":
         before = figure.values.copy()
         after = np.sort(random.dirichlet(1 / (1 + np.arange(len(before)))))[::-1]

@@ -9,7 +9,7 @@ HOSTILE = 'steer 3 "\x1b[31m[/nope]" - "b" 2'
 
 
 def asked(session: Session) -> tuple[str, ...]:
-    return session.engine.requests[-1].edits
+    return tuple(map(str, session.engine.requests[-1].edits))
 
 
 async def begin(session: Session, *edits: str) -> None:

@@ -184,10 +184,9 @@ async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
         session.engine.auto = False
         before = len(session.engine.requests)
         await session.press(*["full_stop"] * 5)
-        assert [request.edits for request in session.engine.requests[before:]] == [
-            ("scale mlp 2 1.1",)
-        ]
-        session.engine.answer(session.engine.requests[-1])
+        (request,) = session.engine.requests[before:]
+        assert request.edits == (parse("scale mlp 2 1.1"),)
+        session.engine.answer(request)
         await session.settle()
         assert asked(session) == ("scale mlp 2 1.5",)
         session.engine.answer(session.engine.requests[-1])
@@ -277,7 +276,7 @@ async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) 
         await session.settle()
         reason = "there is no layer 99\x1b[31m"
         serial = session.engine.requests[-1].serial
-        faults = (("zero head 99.3", reason),)
+        faults = ((parse("zero head 99.3"), reason),)
         session.engine.auto = True
         session.engine.post(Refused(serial, reason, "0 to 29", faults))
         await session.settle()
@@ -299,7 +298,7 @@ async def test_a_refusal_for_an_edit_that_is_not_listed_ends_the_wait(opened: Op
         serial = session.engine.requests[-1].serial
         session.app.requests.running = True  # it took long
         session.app.present()
-        faults = (("zero head 5.3 @-1", "no such token"),)
+        faults = ((parse("zero head 5.3 @-1"), "no such token"),)
         session.engine.post(Refused(serial, "no such token", faults=faults))
         await session.settle()
         assert session.engine.requests[-1].serial == serial, "nothing to ask for instead"

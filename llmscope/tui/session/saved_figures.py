@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from llmscope.edits import Edit, parse
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.state_folder import content, state_folder, write
 from llmscope.version import __version__
@@ -92,12 +93,14 @@ def saved_figures(host: Host) -> SavedFigures | None:
         if record["llmscope"] != __version__ or record["pass"] != pass_of(host):
             return None
         tokens = tuple(Token(*token) for token in _lively(record["tokens"]))
-        request = _made(Request, record["request"])
+        fields = _lively(record["request"])
+        edits = tuple(map(parse, fields.pop("edits")))
+        request = replace(_convert(fields, Request), edits=edits)
         results = {
             key: Shown(_figure(pane["figure"]), _want(pane["want"]), tokens, request, saved=True)
             for key, pane in record["panes"].items()
         }
-        info = _made(ModelInfo, record["info"])
+        info = _convert(_lively(record["info"]), ModelInfo)
     except Exception:  # the file may be damaged in any way
         return None
     return SavedFigures(info, tokens, results)
@@ -115,7 +118,7 @@ def pass_of(host: Host) -> list[Any]:
         adapter,
         host.text,
         host.figures.special_tokens,
-        list(state.in_force),
+        list(map(str, state.in_force)),
         state.versus_prompt,
     ]
 
@@ -135,6 +138,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Edit):
+        return str(value)
     if isinstance(value, tuple):
         return {"tuple": [_plain(item) for item in value]}
     if isinstance(value, list):
@@ -182,11 +187,11 @@ def _array(kind: str, shape: list[int], data: str) -> Any:
     return array if shape else array[()]
 
 
-def _made(kind: type[Any], value: Any) -> Any:
+def _convert(fields: dict[str, Any], kind: type[Any]) -> Any:
     """Return a dataclass of the screen's messages, its types checked."""
     import msgspec
 
-    return msgspec.convert(_lively(value), kind, strict=True)
+    return msgspec.convert(fields, kind, strict=True)
 
 
 def _want(value: Any) -> Any:

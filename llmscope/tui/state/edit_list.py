@@ -89,11 +89,11 @@ class EditList:
     change: bool = False
 
     @property
-    def in_force(self) -> tuple[str, ...]:
-        """Return the edits to make in the pass, as they are written."""
+    def in_force(self) -> tuple[Edit, ...]:
+        """Return the edits to make in the pass."""
         if self.muted:
             return ()
-        return tuple(str(edit.edit) for edit in self.edits if edit.on and not self.waits(edit))
+        return tuple(edit.edit for edit in self.edits if edit.on and not self.waits(edit))
 
     @property
     def shows_change(self) -> bool:
@@ -191,13 +191,13 @@ class EditList:
             )
         return replace(self, muted=not self.muted)
 
-    def blamed(self, faults: Mapping[str, str]) -> Self:
+    def blamed(self, faults: Mapping[Edit, str]) -> Self:
         """Return the list with each edit in `faults` switched off, and the reason kept."""
         edits = tuple(
-            replace(edit, on=False, flaw=faults[str(edit.edit)])
-            if edit.on and str(edit.edit) in faults
-            else edit
-            for edit in self.edits
+            replace(listed, on=False, flaw=faults[listed.edit])
+            if listed.on and listed.edit in faults
+            else listed
+            for listed in self.edits
         )
         return replace(self, edits=edits)
 

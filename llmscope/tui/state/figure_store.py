@@ -12,6 +12,7 @@ from llmscope.tui.state.context_marker import Marked
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
+    from llmscope.edits import Edit
     from llmscope.models.provenance import Origin
 
 TOKENS = Want("tokens", "tokens", Focus())
@@ -100,7 +101,7 @@ class FigureStore:
         adapter: str | None = None,
         templated: bool = False,
         context: int | None = None,
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         versus_prompt: str | None = None,
         words: tuple[str, str] | None = None,
         written: Written | None = None,
@@ -212,11 +213,8 @@ class FigureStore:
             return result is not None and self._overtaken
         if result.saved:
             return True
-        request, now = result.request, last
-        if (request.prompt, request.context) != (
-            now.prompt,
-            now.context,
-        ) or request.words != now.words:
+        then, now = ((each.prompt, each.context, each.words) for each in (result.request, last))
+        if then != now:
             return True
         return next((want != result.want for want in last.wants if want.key == key), False)
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from textual._compositor import CompositorUpdate
 
 from llmscope.draw import RenderOptions
+from llmscope.edits import Edit, parse
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
@@ -241,7 +242,7 @@ class Contender(ours.Contender):
         after = layer_at(share, len(self.scope.loaded_model.anatomy.layers)) - 1
 
         def turn() -> None:
-            self.ask(text, edits=(f'steer {after} token " river" {next(strengths) / 8}',))
+            self.ask(text, edits=(parse(f'steer {after} token " river" {next(strengths) / 8}'),))
 
         return Job(turn, turn)
 
@@ -249,14 +250,12 @@ class Contender(ours.Contender):
         self,
         text: str,
         wants: tuple[Want, ...] | None = None,
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         *,
         two_models: bool = False,
     ) -> None:
         """Ask and wait for the last figure."""
-        serial = self._put(
-            text, self.wants if wants is None else wants, edits, two_models=two_models
-        )
+        serial = self._put(text, wants or self.wants, edits, two_models=two_models)
         while True:
             event = self.events.get()
             if isinstance(event, LoadFailed | Refused):
@@ -280,7 +279,7 @@ class Contender(ours.Contender):
         self,
         text: str,
         wants: tuple[Want, ...],
-        edits: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
         *,
         two_models: bool = False,
     ) -> int:

@@ -98,7 +98,7 @@ async def test_the_effect_shows_while_an_edit_is_typed_and_goes_with_the_line(to
         line = opened_dialog(app)._line
         line.value = "zero head 3.0"
         await answered(app, pilot)
-        assert app.state.in_force == ("zero head 3.0",)
+        assert app.state.in_force == (parse("zero head 3.0"),)
         line.value = "zero head 9.0"
         assert "there is no layer 9" in await said(app, pilot, "no layer")
         assert app.state.in_force == ()
@@ -136,7 +136,7 @@ async def test_up_and_down_change_the_strength_beside_the_norm_of_the_stream(tow
         await pilot.press("up", "up")
         assert parse(line.value) == parse('steer 4 token " puppy" 5')
         await answered(app, pilot)
-        assert app.state.in_force == (line.value,), "the panes follow"
+        assert app.state.in_force == (parse(line.value),), "the panes follow"
         text = await said(app, pilot, " 5 · the stream's norm here")
         norm = float(text.rpartition(" ")[2])
         full = text.count("━")
@@ -162,7 +162,7 @@ async def test_enter_keeps_the_edit_and_undo_takes_it_back_at_once(town: Scope) 
             await answered(app, pilot)
         await pilot.press("enter")
         await answered(app, pilot)
-        assert app.state.in_force == ("zero mlp 2",)
+        assert app.state.in_force == (parse("zero mlp 2"),)
         assert "edit-next" not in [want.key for want in app.grid.wants(app.state)]
         app.undo.undo(app)
         await answered(app, pilot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.tui.panes.lens import AttributionPane
 from tests.tui.real import answered, screen
 
@@ -53,7 +54,7 @@ async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) ->
         await pilot.press(*["down"] * (row - pane_of(app).chosen_row(app.state)), "x")
         await answered(app, pilot)
         edit = f"zero head {layer}.{head}" if kind == "head" else f"zero mlp {layer}"
-        assert app.state.in_force == (edit,)
+        assert app.state.in_force == (parse(edit),)
         scope.record("CAB", edits=[edit])
         ablated = scope.look("attribution", target=pane.shown.figure.extra["target_id"])
         shown = pane.shown.figure.extra["logit"]
@@ -90,7 +91,7 @@ async def test_neurons_are_walked_too_and_the_list_of_the_layer_marks_the_one() 
         await answered(app, pilot)
         neuron = app.state.focus.neuron
         layer = app.state.focus.layer
-        assert app.state.in_force == (f"zero neuron {layer}.{neuron}",)
+        assert app.state.in_force == (parse(f"zero neuron {layer}.{neuron}"),)
         await pilot.press("enter", "0", "n")
         await answered(app, pilot)
         mlp = app.grid.panes["mlp"]
@@ -111,7 +112,7 @@ async def test_the_marked_row_is_ablated_and_visited_without_a_key_before() -> N
         await pilot.press("x")
         await answered(app, pilot)
         edit = f"zero head {layer}.{head}" if kind == "head" else f"zero {kind.lower()} {layer}"
-        assert app.state.in_force == (edit,)
+        assert app.state.in_force == (parse(edit),)
         await pilot.press("x")
         await answered(app, pilot)
         assert app.state.in_force == (), "the same part, wherever it is listed by then"

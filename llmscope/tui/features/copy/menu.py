@@ -39,7 +39,7 @@ class Copy:
 def copies(host: Host) -> list[Copy]:
     """Return everything that can be copied here."""
     pane, state = host.grid.pane, host.state
-    edits = "\n".join(state.in_force)
+    edits = "\n".join(map(str, state.in_force))
     listed = [
         Copy("y", "the line in words", host.status.text),
         Copy("e", "the edits, a line each", edits),

@@ -241,7 +241,7 @@ def view(source: ModelSource, result: Shown, state: ViewState) -> View | None:
         # Tokenized again, generated text may give other tokens.
         written=() if written is None else written.ids,
         special_tokens=request.special_tokens,
-        edits=request.edits,
+        edits=tuple(map(str, request.edits)),
         other=request.versus_prompt if request.patches or contrasts else None,
         patches=request.patches,
         contrasts=contrasts and request.versus_prompt is not None,

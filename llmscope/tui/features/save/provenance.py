@@ -92,5 +92,5 @@ def _whatif(reproduced: View | None, result: Shown) -> EditsCaption:
 
     if reproduced is None:
         other = result.request.versus_prompt
-        return EditsCaption(result.request.edits, other, other is not None)
+        return EditsCaption(tuple(map(str, result.request.edits)), other, other is not None)
     return EditsCaption(reproduced.edits, reproduced.other, reproduced.other is not None)

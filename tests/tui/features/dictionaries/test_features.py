@@ -18,6 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import llmscope
+from llmscope.edits import parse
 from llmscope.figure import Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES
 from llmscope.scope.scope import Scope
@@ -212,7 +213,7 @@ async def test_the_chosen_feature_is_taken_away_and_given_back(town: Scope) -> N
         first = ids(app)[0]
         before = shown(app, "next-token").figure
         await pressed(app, pilot, "x")
-        assert app.state.in_force == (f"zero feature 3/{first}",)
+        assert app.state.in_force == (parse(f"zero feature 3/{first}"),)
         assert ids(app)[0] != first
         assert shown(app, "feature-tokens").figure.extra["feature"] == first
         assert not np.array_equal(shown(app, "next-token").figure.values, before.values)
