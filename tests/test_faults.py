@@ -134,10 +134,13 @@ def test_a_dense_layer_among_experts_has_neurons():
     assert apart(neurons, torch.nn.functional.silu(gate) * up) < RIGHT
     assert neurons.shape[-1] == model.config.intermediate_size != wrong.shape[-1]
     assert [f"layers.{layer}.mlp_act" in cache for layer in range(3)] == [True, False, False]
-    parts = find(model).layers[0]
-    assert verdicts_with(model, 0, experts=parts.module.mlp)("activations", 0).status == "refused"
-    assert verdicts_with(model, 0, experts=parts.module.mlp)("experts", 0).status == "refused"
-    assert verdicts_with(model, 0, down=parts.module.mlp.up_proj)("activations", 0).reason
+    whole = find(model).layers[0].module.mlp
+    verdicts = verdicts_with(model, 0, experts=whole)
+    assert verdicts("activations", 0).status == verdicts("experts", 0).status == "refused"
+    verdict = verdicts_with(model, 0, down=whole)("activations", 0)  # its identity alone holds
+    assert verdict.status == "refused"
+    assert "reads the MLP's own input" in verdict.reason
+    assert verdicts_with(model, 0, down=whole.up_proj)("activations", 0).status == "refused"
 
 
 def test_layers_of_different_widths_are_each_of_their_own_width():
