@@ -1,9 +1,9 @@
-"""Run the examples of docs/python/python.md, and write below each what it prints.
+"""Run the examples of some pages of docs/, and write below each what it prints.
 
     python demo/examples.py [--check]
 
-All of them run one after the other, in a folder of their own that is gone afterwards. With --check
-nothing is written, and the exit code is 1 if the page is out of date.
+Those of a page run one after the other, in a folder of their own that is gone afterwards. With
+--check nothing is written, and the exit code is 1 if a page is out of date.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from demo.markers import DOCS, write_or_check  # noqa: E402
 
-PAGE = DOCS / "python" / "python.md"
+PAGES = (DOCS / "python" / "python.md", DOCS / "faults.md")
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n.*?^```\n)?", re.M | re.S)
 
 
@@ -33,7 +33,7 @@ def remade(page: str) -> str:
         code, printed = block["code"], io.StringIO()
         line = page.count("\n", 0, block.start("code"))
         with redirect_stdout(printed):
-            exec(compile("\n" * line + code, PAGE.name, "exec"), shared)  # noqa: S102
+            exec(compile("\n" * line + code, "page.md", "exec"), shared)  # noqa: S102
         said = printed.getvalue().rstrip()
         below = f"\n```text\n{said}\n```\n" if said else ""
         return f"```python\n{code}```\n{below}"
@@ -43,8 +43,9 @@ def remade(page: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or with `--check` say whether it is up to date."""
-    return write_or_check(PAGE, remade(PAGE.read_text("utf-8")), "python demo/examples.py")
+    """Write the pages, or with `--check` say whether they are up to date."""
+    command = "python demo/examples.py"
+    return max(write_or_check(page, remade(page.read_text("utf-8")), command) for page in PAGES)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page of examples in Python: all of it runs, and prints what stands there."""
+"""The pages of examples in Python: all of them run, and print what stands there."""
 
 import runpy
 from pathlib import Path
@@ -7,13 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo"
-PAGE = (ROOT / "docs" / "python" / "python.md").read_text(encoding="utf-8")
+PAGES = {"python/python.md": 15, "faults.md": 9}
+"""Page -> how many of its examples print something, at least."""
 
 
-def test_the_page_says_what_its_examples_print():
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_its_examples_print(name):
     pytest.importorskip("pandas")
-    assert PAGE.count("```text\n") >= 15
-    assert runpy.run_path(str(DEMO / "examples.py"))["remade"](PAGE) == PAGE
+    examples = runpy.run_path(str(DEMO / "examples.py"))
+    assert len(examples["PAGES"]) == len(PAGES)
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page.count("```text\n") >= PAGES[name]
+    assert examples["remade"](page) == page
 
 
 def test_an_example_that_prints_something_else_is_noticed():

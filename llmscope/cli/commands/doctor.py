@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.figure import Verdict
     from llmscope.models.loaded_model import Progress
+    from llmscope.record.compare.float64_check import Float64Check
     from llmscope.scope.scope import Scope
 
 
@@ -91,9 +92,19 @@ def _memory(load: Loader, progress: Progress | None) -> dict[str, Any]:
 def _examined(scope: Scope) -> dict[str, Any]:
     """Return facts about the model and its verdicts, measured on the model itself."""
     begun = time.perf_counter()
+    from llmscope.record.compare.float64_check import check_in_float64
     from llmscope.record.derive.verify import CAPABILITIES
 
     info, verdicts = scope.info(), scope.verdicts
+    seconds = round(time.perf_counter() - begun, 2)
+    exact = check_in_float64(scope.loaded_model, verdicts)
+
+    def plain_verdicts(layers: Sequence[int] | None) -> dict[str, Any]:
+        return {
+            name: _plain(verdicts.over(name, layers), exact.over(name, layers))
+            for name in CAPABILITIES
+        }
+
     return {
         "spec": info.spec,
         "architecture": info.architecture,
@@ -104,27 +115,30 @@ def _examined(scope: Scope) -> dict[str, Any]:
         "device": info.device,
         "adapter": info.adapter,
         "revision": info.revision,
-        "verdict_seconds": round(time.perf_counter() - begun, 2),
+        "verdict_seconds": seconds,
         "notices": list(info.notices),
         "generation": {"applied": list(info.rules.applied), "ignored": list(info.rules.ignored)},
-        "verdicts": {name: _plain(verdicts(name)) for name in CAPABILITIES},
+        "verdicts": plain_verdicts(None),
         "sorts": [
-            {
-                "layers": layers,
-                "sort": sort,
-                "verdicts": {name: _plain(verdicts.over(name, layers)) for name in CAPABILITIES},
-            }
+            {"layers": layers, "sort": sort, "verdicts": plain_verdicts(layers)}
             for sort, layers in _sorts(scope).items()
         ],
     }
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    return {
+def _plain(verdict: Verdict, exact: Float64Check | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "status": verdict.status,
         "discrepancy": verdict.discrepancy,
         "reason": verdict.reason,
     }
+    if exact is not None:
+        row["float64"] = {
+            "discrepancy": exact.discrepancy,
+            "cause": exact.cause,
+            "words": exact.words,
+        }
+    return row
 
 
 def _sorts(scope: Scope) -> dict[str, list[int]]:
@@ -227,7 +241,9 @@ def _diagnosis(model: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, verdict: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return (name, verdict["status"], _discrepancy(verdict), verdict["reason"])
+    exact = verdict.get("float64")
+    reason = verdict["reason"] + (f"; {exact['words']}" if exact else "")
+    return (name, verdict["status"], _discrepancy(verdict), reason)
 
 
 def _discrepancy(verdict: Mapping[str, Any]) -> str:

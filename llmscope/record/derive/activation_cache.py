@@ -270,7 +270,7 @@ class ActivationCache(Mapping[str, Tensor]):
     def _head_outputs(self, layer: int) -> Tensor:
         """Return pattern times values with the edits of the heads. [position, head, head width]"""
         recording = self._recording
-        heads = mixed_values(recording, layer)
+        heads = mixed_values(recording, layer).float()
         sites = [(change.site, change.layer) for change in recording.changes]
         if ("heads", layer) not in sites:
             return heads

@@ -52,15 +52,18 @@ def bound_of(dtype: torch.dtype) -> float:
     return HALF_BOUND * torch.finfo(dtype).eps if half else BOUND
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, or in float64 if it is in float64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def compare(computed: Tensor, actual: Tensor) -> Tensor:
     """Compare derived numbers with the model's own, row by row, on their device.
 
     `[..., width]` -> `[5, ...]`: the numbers of a `Comparison`, the largest errors first.
     """
-    computed, actual = (
-        computed.to(actual.device).float(),
-        actual.float(),
-    )  # a layer may be on another device
+    actual = widened(actual)
+    computed = computed.to(actual)  # a layer may be on another device
     scale = actual.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     computed, actual = computed / scale, actual / scale
     apart = computed - actual

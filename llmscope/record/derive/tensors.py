@@ -18,6 +18,7 @@ from llmscope.record.capture.observed_attention import observed_pattern, observe
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LOGIT_ROWS
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
+from llmscope.record.derive.comparison import widened
 from llmscope.record.sites import Site
 
 OWN = "own logits"
@@ -44,15 +45,22 @@ def pattern(
     Returns:
         [query, key], or [head, query, key]. Keys that a query cannot see have zero.
     """
+    return _wide_pattern(recording, layer, head, rows).float()
+
+
+def _wide_pattern(
+    recording: Recording, layer: int, head: int | None = None, rows: range | None = None
+) -> Tensor:
+    """Compute what `pattern` returns, in float64 for a model in float64."""
     rows = range(len(recording)) if rows is None else rows
     if recording.settings[layer] is None:
-        weights = observed_pattern(recording, layer)[:, rows.start : rows.stop].float()
+        weights = widened(observed_pattern(recording, layer)[:, rows.start : rows.stop])
         return weights if head is None else weights[head]
     query, keys, settings = _attention_inputs(recording, layer, rows)
     if head is not None:
         group = query.shape[0] // keys.shape[0]  # query heads that share a key head
         query, keys = query[head : head + 1], keys[head // group : head // group + 1]
-    scores = by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
+    scores = by_group(widened(query), widened(keys).transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
     added = recording.key_bias(layer)
@@ -66,7 +74,7 @@ def pattern(
         visible &= keys_seen >= first.to(scores.device)[:, None]
     scores = scores.masked_fill(~visible, -torch.inf)
     if settings.sinks is not None:
-        sinks = settings.sinks.float().reshape(-1, 1, 1)
+        sinks = settings.sinks.to(scores.dtype).reshape(-1, 1, 1)
         sinks = sinks if head is None else sinks[head : head + 1]
         scores = torch.cat([scores, sinks.expand(-1, scores.shape[1], 1)], dim=-1)
         weights = torch.softmax(scores, dim=-1)[..., :-1]
@@ -133,12 +141,15 @@ def check_heads(recording: Recording, layer: int) -> None:
 
 @torch.no_grad()
 def mixed_values(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
-    """Return each head's pattern times its values, in float32. [row, head, head width]"""
-    weights = pattern(recording, layer, rows=rows)  # [head, query, key]
+    """Return each head's pattern times its values. [row, head, head width]
+
+    In float32; in float64 for a model in float64.
+    """
+    weights = _wide_pattern(recording, layer, rows=rows)  # [head, query, key]
     values = recording.values[layer]
     if values is None:
         values = observed_values(recording, layer)
-    return by_group(weights, values.float()).transpose(0, 1)
+    return by_group(weights, values.to(weights.dtype)).transpose(0, 1)
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.experts import mixture_output, routing, unexplained
 from llmscope.record.derive.tensors import (
     NOT_BY_HEAD,
+    activations,
     attention_output,
     logits,
     mixed_values,
@@ -338,7 +339,22 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
         )
     if write is None or parts.down is None:
         raise NotApplicable("this layer has no MLP whose down projection could be found")
+    if rows is None:
+        _check_own_neurons(recording, layer)
     return compare(mlp_output(recording, layer, rows), write)
+
+
+def _check_own_neurons(recording: Recording, layer: int) -> None:
+    """Check that what the down projection reads is not the MLP's input: of a whole MLP it is.
+
+    The identity alone cannot tell, as an MLP that is taken for its own projection satisfies it.
+
+    Raises:
+        NotApplicable: the down projection reads what the MLP reads.
+    """
+    entry, neurons = recording.rows("mlp_input_module", layer), activations(recording, layer)
+    if entry is not None and entry.shape == neurons.shape and torch.equal(entry, neurons):
+        raise NotApplicable("its down projection reads the MLP's own input, which is no neuron")
 
 
 def _experts(recording: Recording, layer: int, rows: range | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import llmscope
+from tests.all_families import small_model as any_small_model
 from tests.cli.running import failure, fresh, run
 from tests.families import small_model
 from tests.models.checkpoints import save_model
@@ -192,6 +193,22 @@ def test_layers_of_several_sorts_are_told_apart(tmp_path):
     text = run("doctor", str(tmp_path)).stdout
     assert "layers of state space: 0, 2\n" in text
     assert "layers of attention, experts: 1\n" in text
+
+
+def test_what_is_refused_is_measured_again_in_float64(tmp_path):
+    any_small_model("doge").save_pretrained(tmp_path)
+    found = report(str(tmp_path))["model"]
+    exact = found["verdicts"]["writes"]["float64"]
+    assert (exact["cause"], found["sorts"][0]["verdicts"]["writes"]["float64"]) == (
+        "structure",
+        exact,
+    )
+    assert exact["discrepancy"] > 0.1
+    assert "float64" not in found["verdicts"]["readout"]
+    assert "float64" not in found["verdicts"]["experts"]  # it has none: nothing was measured
+    text = run("doctor", str(tmp_path)).stdout
+    assert f"; {exact['words']}\n" in text
+    assert "in float64: the structure is not what was found" in exact["words"]
 
 
 def test_what_mixes_tokens_beside_the_attention_is_named(tmp_path):
