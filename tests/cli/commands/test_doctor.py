@@ -236,3 +236,22 @@ def test_the_rules_by_which_a_model_writes_are_told(tmp_path):
     text = run("doctor", str(tmp_path)).stdout
     assert "repetition_penalty 1.3" in text
     assert "a beam search weighs whole texts" in text
+
+
+def test_a_foreign_distribution_of_the_name_is_told(tmp_path):
+    home = tmp_path / "site-packages"
+    for name in ("llmscope_tui-0.2.0.dist-info", "llmscope-0.1.1.dist-info"):
+        (home / name).mkdir(parents=True)
+    code = f"import sys; sys.path.append({str(home)!r})\nfrom llmscope.cli import main; main()"
+    result = fresh("doctor", "--json", code=code)
+    assert result.returncode == 0, result.stderr
+    entries = [
+        entry for entry in json.loads(result.stdout)["missing"] if "llmscope" in entry["try"]
+    ]
+    assert [(entry["what"], entry["try"]) for entry in entries] == [
+        (
+            "llmscope and llmscope-tui are installed together, and each overwrites files of the "
+            "other (llmscope is another project)",
+            "pip uninstall llmscope llmscope-tui, then install llmscope-tui again",
+        )
+    ]
