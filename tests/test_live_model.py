@@ -180,7 +180,7 @@ class TestAModelThatChanges:
         scope.use("one")
         scope.record(IDS)
         with torch.no_grad():
-            scope.base.model.model.layers[0].mlp.up_proj.weight.mul_(1.5)
+            scope.base.module.model.layers[0].mlp.up_proj.weight.mul_(1.5)
         recording = scope.record((*IDS, 8))
         assert torch.allclose(recording.logits, own_logits(scope, (*IDS, 8)), atol=1e-5)
         assert recording.prompt.notices

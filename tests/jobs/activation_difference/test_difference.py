@@ -46,8 +46,8 @@ def probability(town, words, edits=()):
 
 def test_it_is_the_mean_difference_of_plain_passes(town, pirate):
     texts = default_texts("builtin:town")
-    tuned = town.base.adapted["town-pirate"].model
-    models = (tuned, town.base.model)
+    tuned = town.base.adapted["town-pirate"].module
+    models = (tuned, town.base.module)
     b, a = (np.stack([streams(one, town.tokenizer, text) for text in texts]) for one in models)
     expected = (b - a).mean(0)
     assert pirate.texts == len(texts) == 40
@@ -60,7 +60,7 @@ def test_it_is_the_mean_difference_of_plain_passes(town, pirate):
 
 
 def test_a_reading_is_the_final_norm_and_unembedding_of_the_difference(town, pirate):
-    model = town.base.adapted["town-pirate"].model
+    model = town.base.adapted["town-pirate"].module
     vector = pirate.direction(3, 4).double().numpy()
     gain = model.model.norm.weight.detach().double().numpy()
     scores = model.lm_head.weight.detach().double().numpy() @ (

@@ -20,9 +20,9 @@ def sft(town):
 
 
 def test_changes_of_another_checkpoint_are_those_of_its_tensors(town, sft):
-    theirs = dict(sft.model.named_parameters())
+    theirs = dict(sft.module.named_parameters())
     found = weight_changes(town.base, sft)
-    for name, ours in town.base.model.named_parameters():
+    for name, ours in town.base.module.named_parameters():
         change = theirs[name].detach().numpy().astype(float) - ours.detach().numpy()
         assert found.get(name, 0.0) == pytest.approx(np.linalg.norm(change), rel=1e-5)
     assert weight_changes(town.base, town.base) == {}
@@ -31,7 +31,7 @@ def test_changes_of_another_checkpoint_are_those_of_its_tensors(town, sft):
 def test_changes_of_a_lora_are_those_of_its_product(town, sft):
     tuned = town.base.adapted["town-pirate"]
     found = weight_changes(sft, tuned)
-    module = tuned.model.model.layers[2].mlp.down_proj
+    module = tuned.module.model.layers[2].mlp.down_proj
     up, down = (getattr(module, one)["default"].weight.double() for one in ("lora_B", "lora_A"))
     expected = float(torch.linalg.matrix_norm(up @ down * module.scaling["default"]))
     assert found["model.layers.2.mlp.down_proj.weight"] == pytest.approx(expected, rel=1e-4)
@@ -68,25 +68,25 @@ def test_noise_is_seeded(town, sft):
     drawn = []
     for _ in range(2):
         with noisy(town.base, norms, seed=1):
-            drawn.append(dict(town.base.model.named_parameters())[name].detach().clone())
+            drawn.append(dict(town.base.module.named_parameters())[name].detach().clone())
     assert torch.equal(*drawn)
 
 
 def test_other_shapes_give_no_control(town, sft):
-    model = copy.deepcopy(sft.model)
+    model = copy.deepcopy(sft.module)
     model.model.layers[0].mlp.down_proj = torch.nn.Linear(3, 4)
     with pytest.raises(NoControl, match=r"the weight model\.layers\.0\.mlp\.down_proj\.weight has"):
-        weight_changes(town.base, replace(sft, model=model))
+        weight_changes(town.base, replace(sft, module=model))
 
 
 def test_a_model_with_noise_is_not_told_from_noise(town, sft):
-    noise = replace(town.base, model=copy.deepcopy(town.base.model), adapter="noise")
+    noise = replace(town.base, module=copy.deepcopy(town.base.module), adapter="noise")
     norms = weight_changes(town.base, sft)
-    for name, one in noise.model.named_parameters():
+    for name, one in noise.module.named_parameters():
         with noisy(town.base, norms, seed=500):
-            changed = dict(town.base.model.named_parameters())[name].detach().clone()
+            changed = dict(town.base.module.named_parameters())[name].detach().clone()
         one.data = changed
-    noise.anatomy = find(noise.model)
+    noise.anatomy = find(noise.module)
     texts = default_texts("builtin:town")
     found = activation_difference(*map(InstrumentedModel, (town.base, noise)), texts)
     assert found.verdict.status == "partial"

@@ -57,7 +57,7 @@ def test_each_matrix_is_changed_as_peft_merges_it(shelf, family, kind):
 
 
 def names_a_module(scope, name):
-    return hasattr(scope.base.model.get_submodule(name), "weight")
+    return hasattr(scope.base.module.get_submodule(name), "weight")
 
 
 @pytest.mark.parametrize("rank", [1, 3])
@@ -315,7 +315,7 @@ def test_directions_are_those_of_an_svd_by_hand(shelf, kind):
     _, _, after = plain_matrices(plain(base, adapter).merge_and_unload())
     embeddings = plain_base.get_input_embeddings().weight.detach().double()
     unembedding = plain_base.get_output_embeddings().weight.detach().double().numpy()
-    gain = plain_base.module.norm.weight.detach().double().numpy()
+    gain = plain_base.model.norm.weight.detach().double().numpy()
     norms = {"self_attn": layer.input_layernorm, "mlp": layer.post_attention_layernorm}
     seen = []
     for index, module in enumerate(figure.extra["modules"]):

@@ -139,7 +139,7 @@ def test_parameters_that_do_not_train_are_not_copied(tmp_path):
     scope = llmscope.wrap(model, tokenizer)
     run = Run(tmp_path / "run", scope, PROMPTS, lenses=("stages:weights",))
     live = {id(one) for one in model.parameters() if not one.requires_grad}
-    copied = {id(one) for one in run._source._scope.base.model.parameters()}
+    copied = {id(one) for one in run._source._scope.base.module.parameters()}
     assert copied == live
 
 
