@@ -109,8 +109,8 @@ def mutate_folder(seed: Path, folder: Path, rng: random.Random) -> Path:
     shutil.copytree(seed, target)
     entries = sorted(target.rglob("*"))
     for path in rng.sample(entries, rng.choice((1, 1, 2))):
-        if not path.exists() or path.is_symlink():  # below one that was replaced
-            continue
+        if not path.exists() or path.resolve() != target.resolve() / path.relative_to(target):
+            continue  # it, or a folder above it, was replaced
         if path.is_file() and path.stat().st_nlink > 1:  # it is a decoy
             continue
         if rng.random() < 0.35 or not path.is_file():
