@@ -41,7 +41,7 @@ def compare(found, own):
 
 def abandon(live, ids, chance):
     """Begin a pass and give it up at some layer; whether there was a pass to give up."""
-    layers = iter(range(chance.randrange(len(live.loaded_model.anatomy.layers))))
+    layers = iter(range(chance.randrange(len(live.model.anatomy.layers))))
     try:
         live.record(prompt_of(ids), cancelled=lambda: next(layers, None) is None)
     except Cancelled:
@@ -55,7 +55,7 @@ def walk(live, reference, *, steps, longest, seed):
     Earlier recordings are looked at again at the end: they must still say what they said.
     """
     chance = random.Random(seed)
-    vocabulary = live.loaded_model.anatomy.vocabulary
+    vocabulary = live.model.anatomy.vocabulary
     ids = [chance.randrange(vocabulary) for _ in range(longest // 2)]
     kept = []
     ran = reused = cancelled = 0

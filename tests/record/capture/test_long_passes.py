@@ -129,7 +129,7 @@ def test_released_rows_are_those_that_were_kept(family):
 )
 def test_random_edits_of_a_long_text_equal_fresh_passes(family, spilled, tmp_path):
     live = ready(family, limit=1, spill=tmp_path if spilled else None)
-    context = live.loaded_model.anatomy.context or 60
+    context = live.model.anatomy.context or 60
     ran, reused, cancelled = walk(
         live, recorder_for(small_model(family)), steps=60, longest=min(60, context), seed=3
     )

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import save_file
 
 from llmscope.cli.options.loading import Loader
+from llmscope.edits import parse
 from llmscope.engine.events import Request
 from llmscope.errors import ScopeError
 from tests.families import small_model
@@ -84,8 +85,9 @@ def test_a_loader_checks_and_hands_on_its_dictionaries(plain, tmp_path):
     ],
 )
 def test_a_pass_is_made_again_if_its_edits_need_the_dictionaries(edits, again):
+    parsed = tuple(map(parse, edits))
     one, other = (
-        Request(1, "x", (), edits=edits, features=features) for features in (("a",), ("b",))
+        Request(1, "x", (), edits=parsed, features=features) for features in (("a",), ("b",))
     )
     assert one.featured is again
     assert (one.own != other.own) is again
