@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
 from llmscope.figure.tables.arrow import FROM_END
-from llmscope.report.reader import LINE, BatchTables, LensTable, numbers, unknown
+from llmscope.report.reader import LINE, BatchTables, LensTable, is_numeric, numbers, unknown
 from llmscope.support.bootstrap import Floats, Ints
 from llmscope.support.text import display_text
 
@@ -200,7 +200,7 @@ class Grouping:
             yield prompts.lengths
         elif name in prompts.inputs and name in self._table.columns:
             values = self._folder.prompt_column(name)[1]
-            if not pyarrow.types.is_string(values.type):
+            if is_numeric(values.type):
                 yield numbers(values)
         else:
             for _, table in self._folder.tables(self._table.lens, (name,)):

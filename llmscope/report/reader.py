@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
 from llmscope.figure.tables.parquet import opened_parquet, read_table
-from llmscope.jobs.snapshots.shards import OWN_TABLES, PROMPTS, VERDICTS
+from llmscope.jobs.snapshots.shards import (
+    OWN_TABLES,
+    PROMPT_COLUMNS,
+    PROMPTS,
+    VERDICT_COLUMNS,
+    VERDICTS,
+)
 from llmscope.support.bootstrap import Floats, Ints
 from llmscope.support.lines import TooLargeError, json_of, open_file, read_stream
 from llmscope.support.storage import file_system, is_url
@@ -32,6 +38,11 @@ LINE = "line"
 OWN = (LINE, "prompt", "n_tokens", "error")
 """The columns of the table of prompts that do not come from the prompt file."""
 HINT = "a folder that llmscope snapshot --prompts FILE --out FOLDER wrote"
+COLUMN_TYPES = {
+    folder: {column.name: column.type for column in columns}
+    for folder, columns in ((PROMPTS, PROMPT_COLUMNS), (VERDICTS, VERDICT_COLUMNS))
+}
+"""The type of each column of a batch's own tables, by the table's name."""
 
 
 @dataclass(frozen=True)
@@ -390,7 +401,14 @@ class BatchTables:
         try:
             values = pyarrow.chunked_array(chunks)
         except (pyarrow.ArrowException, TypeError):  # shards whose values have several types
-            values = pyarrow.chunked_array([chunk.cast(pyarrow.string()) for chunk in chunks])
+            try:
+                values = pyarrow.chunked_array([chunk.cast(pyarrow.string()) for chunk in chunks])
+            except pyarrow.ArrowException:
+                raise ScopeError(
+                    f"{_shown_name(column)} has values of another type in each shard of "
+                    f"{self.shown}",
+                    "the batch anew",
+                ) from None
         return np.concatenate(lines), values
 
     def read(self, name: str, columns: Sequence[str]) -> Any:
@@ -408,10 +426,40 @@ class BatchTables:
             )
         if len(set(names)) < len(names):
             raise ScopeError(f"{self._shown_path(name)} has two columns of one name", HINT)
+        for column in columns:
+            self._check_type(name, column)
         try:
             return read_table(self._path(name), self._open(name), columns, self._shown_path(name))
         except (pyarrow.ArrowException, OSError) as error:
             raise self._error_of_file(name, error) from error
+
+    def _check_type(self, name: str, column: str) -> None:
+        """Check that a column holds texts or numbers, where its table's columns are known.
+
+        Raises:
+            ScopeError: it holds something else.
+        """
+        folder = name.partition("/")[0]
+        if folder in COLUMN_TYPES:
+            declared = COLUMN_TYPES[folder].get(column)
+            if declared is None:
+                return  # from the prompt file: any type
+            is_text = declared == "string"
+        else:
+            known = self.lenses[folder].columns.get(column)
+            if known is None or not known.numeric:
+                return
+            is_text = False
+        arrow_type = self._schema(name).field(column).type
+        types = pyarrow.types
+        fits = types.is_string(arrow_type) or types.is_large_string(arrow_type)
+        fits = fits if is_text else is_numeric(arrow_type)
+        if not fits and not types.is_null(arrow_type):
+            raise ScopeError(
+                f"{self._shown_path(name)}: {_shown_name(column)} is of type "
+                f"{one_line(str(arrow_type))}, and should hold {'text' if is_text else 'numbers'}",
+                "the batch anew",
+            )
 
     def _names(self, folder: str) -> dict[str, bool]:
         """Return the names in a folder, sorted, and whether each is a folder itself."""
@@ -533,14 +581,17 @@ def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
 
 def _column(field: Any, declared: Any) -> StoredColumn:
     declared = declared if isinstance(declared, dict) else {}
-    types = pyarrow.types
-    numeric = any(
-        kind(field.type)
-        for kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    )
     role, unit = declared.get("role"), declared.get("unit")
     role = role if isinstance(role, str) else "input"
-    return StoredColumn(field.name, role, unit if isinstance(unit, str) else "", numeric)
+    unit = unit if isinstance(unit, str) else ""
+    return StoredColumn(field.name, role, unit, is_numeric(field.type))
+
+
+def is_numeric(arrow_type: Any) -> bool:
+    """Return whether the values of an Arrow type are numbers, or true and false."""
+    types = pyarrow.types
+    kinds = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    return any(kind(arrow_type) for kind in kinds)
 
 
 def numbers(column: Any) -> Floats:

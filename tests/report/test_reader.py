@@ -156,6 +156,43 @@ def test_lines_that_are_no_numbers_are_refused(copied):
     assert "line is no number everywhere" in refused(copied)[0]
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "holds"),
+    [
+        ("prompts", "n_tokens", "numbers"),
+        ("prompts", "error", "text"),
+        ("verdicts", "line", "numbers"),
+        ("verdicts", "lens", "text"),
+        ("verdicts", "status", "text"),
+        ("verdicts", "reason", "text"),
+        ("tokens", "surprisal", "numbers"),
+    ],
+)
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_column_of_another_type_is_named(copied, table, column, holds, shard):
+    file = copied / table / f"shard-0000{shard}.parquet"
+    rows = pyarrow.parquet.read_table(file)
+    at = rows.column_names.index(column)
+    foreign = [
+        [[1]] * len(rows),
+        [{"a": 1}] * len(rows),
+        pyarrow.array(["x"] * len(rows)).dictionary_encode(),
+        [b"\xff"] * len(rows),
+        ["x"] * len(rows) if holds == "numbers" else [1.5] * len(rows),
+    ]
+    for values in foreign:
+        values = values if isinstance(values, pyarrow.Array) else pyarrow.array(values)
+        changed = rows.set_column(at, column, values)
+        pyarrow.parquet.write_table(changed, file)
+        if table == "tokens" and shard == 0:  # the first file says which columns hold numbers
+            assert "surprisal" not in BatchTables(str(copied)).table("tokens").values
+            continue
+        message, hint = refused(copied)
+        assert f"{table}/shard-0000{shard}.parquet: {column} is of type " in message
+        assert message.endswith(f"should hold {holds}")
+        assert hint == "the batch anew"
+
+
 EVIL = "a\x1b[31m\u202eb\n[bold]$x$"
 
 
