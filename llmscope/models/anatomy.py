@@ -46,6 +46,9 @@ EMBEDDED = ("post_per_layer_input_norm",)
 HEAD = ("generator_predictions", "lm_head", "head")
 # Further names of a final norm before such a head.
 HEADED_NORM = ("ln", "LayerNorm")
+# Modules that mix several residual streams into the one that is read out, before any final norm,
+# and whether each takes the streams in a dimension of their own.
+STREAM_MIXERS = {"hc_head": True, "hyper_connection_mixer": False}
 # The dtypes used for computation; weights of any other dtype are packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Factors of a layer that scale every write before it is added to the residual stream.
@@ -238,6 +241,7 @@ class Readout:
     """The map from the last layer's output to logits: `softcap(scale · unembed(norm(stream)))`.
 
     Attributes:
+        mixes: whether `norm` first mixes several residual streams, which stand side by side.
         scales, softcaps: what the scale and the softcap may be by the model's config.
     """
 
@@ -248,6 +252,7 @@ class Readout:
     softcap: float | None = None
     scales: tuple[float, ...] = ()
     softcaps: tuple[float, ...] = ()
+    mixes: bool = False
 
     def fitted(self, stream: Tensor, holds: Callable[[Tensor], bool]) -> Readout:
         """Return the readout with a scale and a softcap whose logits hold; itself without any.
@@ -351,6 +356,31 @@ class Until(nn.Module):
             head(stream)
         inputs: Tensor = caught[0][0]
         return inputs
+
+
+class MixedStreams(nn.Module):
+    """The one stream that is read out, mixed from several residual streams by the model's module.
+
+    Args:
+        mixer: the module.
+        width: that of one stream.
+        apart: whether the module takes the streams in a dimension of their own.
+    """
+
+    def __init__(self, mixer: nn.Module, width: int, *, apart: bool) -> None:
+        super().__init__()
+        self._mixer = (mixer,)  # in a tuple, so not registered as a child
+        self._width = width
+        self._apart = apart
+
+    def forward(self, streams: Tensor) -> Tensor:
+        """Return the mixed stream. `[..., stream · width] -> [..., width]`"""
+        (mixer,) = self._mixer
+        rows = streams.reshape(1, -1, streams.shape[-1])  # [1, row, stream · width]
+        if self._apart:
+            rows = rows.reshape(1, rows.shape[1], -1, self._width)  # [1, row, stream, width]
+        mixed: Tensor = mixer(rows)
+        return mixed.reshape(*streams.shape[:-1], self._width)
 
 
 @dataclass(frozen=True)
@@ -581,18 +611,25 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
         norms = [norm, *(child_of(place, HEADED_NORM) for place in (owner, around))]
         norm = next((candidate for candidate in norms if candidate is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
+    for name, apart in STREAM_MIXERS.items():
+        mixer = child_of(owner, (name,))
+        if mixer is not None:
+            mixed = MixedStreams(mixer, config.hidden_size, apart=apart)
+            norm = mixed if norm is None else nn.Sequential(mixed, norm)
+    norm = nn.Identity() if norm is None else norm
     factors = _settings(config, LOGIT_SCALES)
     divisors = _settings(config, LOGIT_DIVISORS)
     scales = (*factors, *(1 / value for value in (*divisors, *factors)), *divisors)
     softcaps = _settings(config, SOFTCAPS)
     return Readout(
-        norm=norm if norm is not None else nn.Identity(),
+        norm=norm,
         project=getattr(owner, "project_out", None),
         unembed=unembed,
         scale=scales[0] if scales else 1.0,
         softcap=softcaps[0] if softcaps else None,
         scales=scales,
         softcaps=softcaps,
+        mixes=any(isinstance(module, MixedStreams) for module in norm.modules()),
     )
 
 

@@ -217,6 +217,11 @@ class Recording:
         return f"<Recording of {one_line(self.model.name)}: {len(self)} tokens ‹{text}›{edits}>"
 
     @property
+    def streams(self) -> int:
+        """The number of residual streams that the layers pass on, concatenated."""
+        return int(self.final_rows(0, 1).shape[-1]) // self.model.anatomy.width
+
+    @property
     def released(self) -> int:
         """The number of tokens whose rows were released to save memory."""
         return sum(count for segment, count in self.parts if segment.released)

@@ -222,17 +222,20 @@ def discrepancy(computed: Tensor, actual: Tensor) -> float:
     return float(((computed - actual).abs().amax(-1) / scale).max())
 
 
-def _streams(recording: Recording) -> int:
-    """Return the number of residual streams that the layers pass on, concatenated."""
-    anatomy = recording.model.anatomy
-    return recording.final_rows(0, 1).shape[-1] // anatomy.width
+def mixes_streams(recording: Recording) -> str:
+    """Return why the writes of a model with several residual streams do not add up to them."""
+    return (
+        f"the model keeps {recording.streams} residual streams and mixes them in each layer: "
+        "nothing is merely added"
+    )
 
 
 def _readout(recording: Recording, own_logits: Tensor) -> Tensor:
-    if _streams(recording) > 1:
+    readout = recording.model.anatomy.readout
+    if recording.streams > 1 and readout is not None and not readout.mixes:
         raise NotApplicable(
-            f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
-            "reads them out"
+            f"the model keeps {recording.streams} residual streams, and no module that mixes them "
+            "before they are read out was found"
         )
     return compare(logits(recording, 0, len(recording)), own_logits)
 
@@ -246,7 +249,7 @@ def _fit_readout(recording: Recording, own_logits: Tensor) -> None:
     """
     model = recording.model
     readout = model.anatomy.readout
-    if readout is None or not (readout.scales or readout.softcaps) or _streams(recording) > 1:
+    if readout is None or not (readout.scales or readout.softcaps):
         return
 
     def holds(logits: Tensor) -> bool:
@@ -263,11 +266,8 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tens
     stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
     assert stream is not None
     assert following is not None
-    if _streams(recording) > 1:
-        raise NotApplicable(
-            f"the model keeps {_streams(recording)} residual streams and mixes them in each layer: "
-            "nothing is merely added"
-        )
+    if recording.streams > 1:
+        raise NotApplicable(mixes_streams(recording))
     norms = post_norms.post_norms(recording.model.anatomy.layers[layer])
     if norms is not None:
         checked = range(len(recording)) if rows is None else rows

@@ -83,9 +83,10 @@ def _check_mlp_entry(recording: Recording, place: Place) -> None:
 
 
 def _check_streams(recording: Recording) -> None:
-    streams = recording.final_rows(0, 1).shape[-1] // recording.model.anatomy.width
-    if streams > 1:
-        raise NoPlace(f"the model keeps {streams} residual streams, and no one of them is its own")
+    if recording.streams > 1:
+        raise NoPlace(
+            f"the model keeps {recording.streams} residual streams, and no one of them is its own"
+        )
 
 
 def _heads(recording: Recording, place: Place, rows: range) -> Tensor:

@@ -123,10 +123,9 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
             _check(grounds.verdicts(capability, layer), layer)
         return [change]
     if edit.part == "stream":
-        streams = base.final_rows(0, 1).shape[-1] // base.model.anatomy.width
-        if streams > 1:
+        if base.streams > 1:
             raise ScopeError(
-                f"the model keeps {streams} residual streams, and no one of them is its stream",
+                f"the model keeps {base.streams} residual streams, and none of them is its stream",
                 "another part",
             )
         at = 0 if edit.layer is None else edit.layer + 1
@@ -274,7 +273,7 @@ def check_edge(
         raise WrongUseError(
             f"nothing flows from {part} {layer} to {into}, which is not behind it", "a later part"
         )
-    if base.final_rows(0, 1).shape[-1] != anatomy.width:
+    if base.streams > 1:
         raise ScopeError("the model keeps several residual streams", "another model")
     carried = 1.0
     for between in range(layer, end + (into.part == "mlp")):

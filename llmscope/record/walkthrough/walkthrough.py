@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.tensors import NOT_BY_HEAD
+from llmscope.record.derive.verify import mixes_streams
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.attention import Attention, opaque
 from llmscope.record.walkthrough.block import LayerBlock
@@ -127,6 +128,8 @@ def _layer(
     chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, rows: range
 ) -> int:
     """Add the steps of one layer; return the index of the stream after the layer."""
+    if recording.streams > 1:
+        raise LookupError(mixes_streams(recording))
     parts = recording.model.anatomy.layers[layer]
     block = LayerBlock(chain, seen, stream, rows)
     entered = block.known[stream]
