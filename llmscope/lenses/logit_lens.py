@@ -257,9 +257,13 @@ def token_names(
 
 
 def _side_by_side(recording: Recording, focus: Focus) -> Figure:
-    """Return the top token after each layer at one position, through each lens. [layer, lens]"""
+    """Return the top token after each layer at one position, through each lens. [layer, lens]
+
+    Of several residual streams, each is a lens of its own: what the model's head would read if all
+    streams were this one.
+    """
     from llmscope.learned.lenses.catalog import known_lenses, lens_for
-    from llmscope.record.analysis.logit_lens import scores_at
+    from llmscope.record.analysis.logit_lens import OneStream, scores_at
 
     model, place = recording.model, recording.prompt.labels[focus.position]
     title = f"Lenses side by side at ‹{place}›"
@@ -275,7 +279,9 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             return Figure.refused("logit-lens", title, lens)
         if name in translators or lens.kind not in {other.kind for other in learned}:
             learned.append(lens)
-    if not learned:
+    count = recording.streams
+    streams = [OneStream(index, count) for index in range(count)] if count > 1 else []
+    if not learned and not streams:
         return Figure.refused(
             "logit-lens",
             title,
@@ -283,11 +289,12 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             "one with llmscope fit",
         )
     layers = range(-1, recording.layers)
-    columns = [scores_at(recording, layers, focus.position, lens) for lens in (None, *learned)]
+    lenses = (None, *streams, *learned)
+    columns = [scores_at(recording, layers, focus.position, lens) for lens in lenses]
     chances = [column.softmax(-1).max(-1) for column in columns]
     ids = np.stack([chance.indices.cpu().numpy() for chance in chances], axis=1)
     names = {int(token): model.label(int(token)) for token in np.unique(ids)}
-    words = ("logit", *_short_names(learned))
+    words = ("logit", *(f"stream {stream.index}" for stream in streams), *_short_names(learned))
     verdict, captions = VERIFIED, []
     for name in learned:
         own_verdict, lines = _trust(name, model, focus)
@@ -308,7 +315,8 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             "ids": ids.astype(np.int64),
             "names": names,
             "cell_marks": tuple(
-                ("", *(_mark(lens, layer + 1) for lens in learned)) for layer in layers
+                ("", *("" for _ in streams), *(_mark(lens, layer + 1) for lens in learned))
+                for layer in layers
             ),
             "caption": tuple(captions),
             **layer_kinds(recording),
@@ -629,9 +637,9 @@ norm and the unembedding, as the last one is. A row is a layer, a column a token
 probable next token at that depth, and the colour its probability. Where the last row's word first \
 appears and stays is where the answer is formed. The mode `target` shows the probability of one \
 token in every layer instead, `kl` how far the model's own prediction is from each, `layer` lists \
-what the model would say after one layer at one token, `lenses` puts the lenses side by side, and \
-`slope` steps along a learned lens's direction of a token and compares what the model does with \
-what the lens says.
+what the model would say after one layer at one token, `lenses` puts the lenses side by side \
+(with each residual stream by itself, in models that keep several), and `slope` steps along a \
+learned lens's direction of a token and compares what the model does with what the lens says.
 
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \
@@ -647,7 +655,8 @@ alone.""",
         "target": "probability of one token after each layer, at each token",
         "kl": "how far the model's own prediction is from each reading, in nats",
         "layer": "what the model would say after one layer, at one token",
-        "lenses": "the logit lens and learned lenses side by side, at one token",
+        "lenses": "the logit lens, learned lenses and each of several residual streams side by "
+        "side, at one token",
         "slope": "what the model does, against what a learned lens says, for a step along its "
         "direction",
     },

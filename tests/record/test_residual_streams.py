@@ -69,6 +69,27 @@ def test_the_logit_lens_reads_the_streams_as_the_models_head_mixes_them(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_each_stream_is_read_as_if_all_were_this_one(family):
+    plain = small_model(family).eval()
+    scope = scope_of(family)
+    scope.record(IDS)
+    figure = scope.look("logit-lens", mode="lenses", position=6)
+    assert figure.axes[1].labels == ("logit", *(f"stream {index}" for index in range(4)))
+    by_hand = [
+        [
+            logits_by_hand(plain, streams)[6],
+            *(logits_by_hand(plain, streams[:, [index] * 4])[6] for index in range(4)),
+        ]
+        for streams in streams_by_hand(plain)
+    ]
+    chances = torch.stack([torch.stack(row) for row in by_hand]).double().softmax(-1).max(-1)
+    assert figure.extra["ids"].tolist() == chances.indices.tolist()
+    shown = torch.tensor(figure.values.copy())
+    assert float((shown - chances.values).abs().max()) < 1e-6
+    assert float((shown[1:, 1] - shown[1:, 2]).abs().max()) > 1e-6  # each has its own
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_the_streams_do_not_allow_is_refused_with_its_reason(family):
     scope = scope_of(family)
     scope.record(IDS)

@@ -53,18 +53,37 @@ class LensReadings:
 
 
 @dataclass(frozen=True)
+class OneStream:
+    """Reads one of a model's residual streams, as if each of them were this one.
+
+    Attributes:
+        index: the stream, from 0.
+        count: how many streams the model keeps.
+    """
+
+    index: int
+    count: int
+
+    def __call__(self, streams: Tensor, layers: Sequence[int]) -> Tensor:
+        """Return the stream in the place of all. [cell, stream · width]"""
+        apart = streams.reshape(len(streams), self.count, -1)  # [cell, stream, width]
+        return apart[:, self.index].repeat(1, self.count)
+
+
+@dataclass(frozen=True)
 class LensReading:
     """What is read of each stream besides its likeliest token.
 
     Attributes:
         target: a token whose probability and rank are wanted; None: only the top tokens are.
         kl: whether the divergence from the model's own prediction is wanted.
-        lens: the learned lens that each stream passes first; None reads it as it is.
+        lens: the learned lens that each stream passes first, or the one of several residual
+            streams that is read; None reads all as they are.
     """
 
     target: int | None = None
     kl: bool = False
-    lens: LearnedLens | None = None
+    lens: LearnedLens | OneStream | None = None
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -167,7 +186,10 @@ def _shared_streams(recording: Recording, reading: LensReading) -> int:
 
 
 def scores_at(
-    recording: Recording, layers: Sequence[int], column: int, lens: LearnedLens | None = None
+    recording: Recording,
+    layers: Sequence[int],
+    column: int,
+    lens: LearnedLens | OneStream | None = None,
 ) -> Tensor:
     """Return what the logits would be if the model stopped there, in float32. [layer, token]
 
@@ -175,7 +197,7 @@ def scores_at(
         recording: the recording.
         layers: the layers, from 0; -1 is the embedding.
         column: the position.
-        lens: the learned lens that each stream passes first; None reads it as it is.
+        lens: as of `LensReading`.
 
     Raises:
         ValueError: the model has no unembedding that was found.
@@ -217,7 +239,8 @@ def _computed_scores(cells: Sequence[_Cell]) -> Tensor | None:
         return None
     if any(cell.recording is not first.recording for cell in cells):
         return None
-    return take_lens(first.recording, first.reading.lens)
+    lens = first.reading.lens
+    return None if isinstance(lens, OneStream) else take_lens(first.recording, lens)
 
 
 @torch.no_grad()
