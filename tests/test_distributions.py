@@ -1,10 +1,13 @@
 """Distributions that share the environment, and what is said where torch is not installed."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import llmscope_tui
 from llmscope.cli.output.errors import describe
 from llmscope.errors import ScopeError
 from llmscope.support import distributions
@@ -202,3 +205,45 @@ def test_torch_that_is_there_is_no_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     with pytest.raises(ScopeError, match="this needs PyTorch"):
         need_torch("this")
+
+
+@pytest.fixture
+def overwritten(tmp_path):
+    """A function that runs the command where `llmscope/__init__.py` is a foreign one."""
+
+    def start(*names):
+        (tmp_path / "llmscope").mkdir()
+        (tmp_path / "llmscope" / "__init__.py").write_text("import a_module_of_theirs")
+        shutil.copytree(Path(llmscope_tui.__file__).parent, tmp_path / "llmscope_tui")
+        for name in names:
+            folder = tmp_path / f"{name.replace('-', '_')}-9.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n")
+        code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import llmscope_tui as t; t.main()"
+        return subprocess.run(  # no packages but those of the folder
+            [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+        )
+
+    return start
+
+
+def test_a_foreign_package_that_was_installed_last_is_told_in_one_line(overwritten):
+    ended = overwritten("llmscope", "llmscope-tui-light")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "error: llmscope, another project, is installed too and has overwritten files of "
+        "llmscope-tui-light (try: pip uninstall llmscope llmscope-tui-light, "
+        "then install llmscope-tui-light again)\n"
+    )
+
+
+def test_a_broken_import_without_a_foreign_package_keeps_its_traceback(overwritten):
+    ended = overwritten("llmscope-tui")
+    assert ended.returncode == 1
+    assert "No module named 'a_module_of_theirs'" in ended.stderr
+    assert "Traceback" in ended.stderr
+
+
+def test_the_names_are_those_of_the_package():
+    names = (distributions.FOREIGN, distributions.FULL, distributions.LIGHT)
+    assert names == (llmscope_tui.FOREIGN, llmscope_tui.FULL, llmscope_tui.LIGHT)

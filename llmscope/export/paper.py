@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError, WrongUseError, option
@@ -182,11 +183,13 @@ def paper(
         ]
         heading = [f"edit: {edit}" for edit in whatif.edits]
         heading += [] if whatif.other is None else [f"prompt B: {whatif.other}"]
+        columns = max(int(width // 5), 20)
+        heading = [row for line in heading for row in wrap(plots.shown(line), columns)]
         page = (make or Page)(
             figsize=(width / 72, (sum(heights) + 12 * len(heading)) / 72), layout="constrained"
         )
         if heading:
-            page.suptitle("\n".join(plots.shown(line) for line in heading), fontsize=8)
+            page.suptitle("\n".join(heading), fontsize=8)
         parts = page.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)
         for part, block in zip(parts[:, 0], blocks, strict=True):
             plots.draw(part, block.figure, width, block.scale)

@@ -120,6 +120,26 @@ def test_edits_and_prompt_b_stand_above():
     assert page.get_suptitle() == "edit: zero head 1.0\nprompt B: B"
 
 
+def test_a_long_prompt_b_stays_on_the_page_and_leaves_the_figure_its_height():
+    style = PaperStyle(width=85)
+    short, long = (
+        paper(
+            [make("bars", "token")],
+            whatif=EditsCaption(("zero head 1.0",), " ".join(count * ["Wide words"]), True),
+            style=style,
+        )
+        for count in (1, 12)
+    )
+    long.draw_without_rendering()
+    title = long._suptitle.get_window_extent()
+    assert long.get_suptitle().count("Wide words") + long.get_suptitle().count("Wide\nwords") == 12
+    assert long.bbox.x0 <= title.x0 < title.x1 <= long.bbox.x1
+    axes = [*short.get_axes(), *long.get_axes()]
+    short.draw_without_rendering()
+    heights = [one.get_window_extent().height for one in axes]
+    assert heights[1] >= 0.95 * heights[0]
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", PAPER_FORMATS)
 def test_the_same_bytes_whatever_matplotlib_is_set_to(name):

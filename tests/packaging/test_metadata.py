@@ -76,7 +76,7 @@ def test_the_commands(full, light):
     theirs = light["project"]["scripts"]
     assert set(ours) == {"llmscope", FULL}
     assert set(theirs) == {*ours, LIGHT}
-    assert set(ours.values()) | set(theirs.values()) == {"llmscope.cli:main"}
+    assert set(ours.values()) | set(theirs.values()) == {"llmscope_tui:main"}
 
 
 def test_the_light_one_requires_nothing_that_the_full_one_does_not(full, light):
@@ -109,12 +109,17 @@ def test_both_hold_the_same_folders(full, light):
     places = {(ROOT / name).resolve(): to for name, to in wheel["force-include"].items()}
     found = {(LIGHT_HOME / name).resolve(): to for name, to in theirs.items()}
     assert found.pop(ROOT / "LICENSE") == "llmscope/LICENSE"
+    package = ROOT / "llmscope_tui"  # `packages` of the full one has it
+    assert found.pop(package) == "llmscope_tui"
     assert found == places
     assert all(path.is_dir() for path in places)
 
 
 def test_the_light_one_holds_the_package_without_its_models(full, monkeypatch):
-    assert full["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["llmscope"]
+    assert full["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "llmscope",
+        "llmscope_tui",
+    ]
     interface = "hatchling.builders.hooks.plugin.interface"  # only builds need hatchling
     monkeypatch.setitem(sys.modules, interface, SimpleNamespace(BuildHookInterface=object))
     hook = runpy.run_path(str(LIGHT_HOME / "hatch_build.py"))
