@@ -130,17 +130,11 @@ FAMILIES: dict[str, dict[str, Any]] = CLOSELY | {
 # What cannot be shown of a family, and in which layers; everything else is verified everywhere.
 ALL = (0, 1, 2)
 REFUSED: dict[str, dict[str, tuple[int, ...]]] = {
-    "mixtral": {"activations": ALL},
-    "qwen2_moe": {"activations": ALL},
-    "qwen3_moe": {"activations": ALL},
-    "olmoe": {"activations": ALL},
-    "gpt_oss": {"activations": ALL},
-    "deepseek_v3": {"activations": (1, 2)},
     "mamba": {"patterns": ALL, "activations": ALL},
     "mamba2": {"patterns": ALL, "activations": ALL},
     "rwkv": {"writes": (0,), "patterns": ALL, "activations": ALL},
     "recurrent_gemma": {"patterns": (0, 1)},
-    "jamba": {"patterns": (0, 2), "activations": (1,)},
+    "jamba": {"patterns": (0, 2)},
     "bamba": {"patterns": (0, 2)},
     "lfm2": {"patterns": (0, 2)},
 }

@@ -127,8 +127,16 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
                         own = own + caught.output(layer.mlp_parallel)
                     row.compare(f"{here} {name}", written, own * layer.scale(name))
         if scope.verdicts("activations", index).status == "verified":
-            found = tensors.activations(recording, index)
-            row.compare(f"{here} activations", found, caught.input(layer.down))
+            if layer.neurons is None:
+                found = tensors.activations(recording, index)
+                row.compare(f"{here} activations", found, caught.input(layer.down))
+            elif layer.mlp_write is not None:
+                # Neuron by neuron beside plain weights: tests/record/test_expert_neurons.py.
+                found = tensors.mlp_output(recording, index)
+                own = caught.output(layer.mlp_write)
+                if layer.mlp_parallel is not None:
+                    own = own + caught.output(layer.mlp_parallel)
+                row.compare(f"{here} experts' writes", found, own * layer.scale("mlp_write"))
         if scope.verdicts("experts", index).status == "verified":
             weights, chosen = (recording.rows(name, index) for name in ("routed", "chosen"))
             own = caught.choice(layer.router)

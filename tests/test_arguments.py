@@ -291,7 +291,7 @@ lenses = st.sampled_from(["", "/", "nowhere", Path("nowhere"), "jacobian", "org/
 NEAR = {
     "metric": st.sampled_from([None, float, torch.max, lambda logits: logits[0] - logits[1]]),
     **dict.fromkeys(("layer", "head", "position", "target", "versus", "neuron", "context"), small),
-    **dict.fromkeys(("step", "weight", "top_k", "sample_top_k", "pool"), small),
+    **dict.fromkeys(("expert", "step", "weight", "top_k", "sample_top_k", "pool"), small),
     **dict.fromkeys(("temperature", "top_p", "min_p"), st.floats(0, 2)),
     **dict.fromkeys(("span", "cell"), st.tuples(small, small)),
     **dict.fromkeys(("layers", "heads"), few | st.sampled_from(["0-1", "0,-1", "1-0", "", "a"])),

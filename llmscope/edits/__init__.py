@@ -18,7 +18,7 @@ from llmscope.edits.edit import (
 )
 from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
 from llmscope.edits.own import own_edit
-from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse, parse_receiver
+from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, SHARED, WHOLE, parse, parse_receiver
 from llmscope.edits.place_kinds import PLACE_KINDS, PlaceKind
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "NORMS",
     "PATTERNS",
     "PLACE_KINDS",
+    "SHARED",
     "WHOLE",
     "Action",
     "Edit",

@@ -214,6 +214,8 @@ class Edit:
         action, part: the operation and the part of the model that it changes.
         layer: the layer; None: the embedding, or the final norm.
         index: the head, the neuron or the feature; None: the whole part.
+        expert: the number of the expert whose neuron `index` is, or `shared`, that of the shared
+            ones; empty: `index` counts all neurons of the layer.
         norm: `attention` or `mlp`, the reader of the norm, or `final`.
         factor: the factor of `scale`, the strength of `steer`, or the activation of `set`.
         vector: the vector of `steer`.
@@ -239,6 +241,7 @@ class Edit:
     own: Own | None = None
     place: str = ""
     into: Receiver | None = None
+    expert: str = ""
 
     def __str__(self) -> str:
         """Return the edit in its grammar; parsing the result gives the same, unless it is `own`."""
@@ -252,9 +255,10 @@ class Edit:
         elif self.part == "norm":
             words += ["norm", "final" if self.norm == "final" else f"{self.layer}.{self.norm}"]
         else:
+            expert = f"{self.expert}." if self.expert else ""
             words += [
                 self.part,
-                self._layer if self.index is None else f"{self.layer}.{self.index}",
+                self._layer if self.index is None else f"{self.layer}.{expert}{self.index}",
             ]
         if self.action in ("scale", "set"):
             words += [*(["to"] if self.action == "set" else []), number(self.factor)]

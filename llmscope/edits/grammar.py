@@ -19,7 +19,8 @@ steer LAYER VECTOR STRENGTH [@WHERE]    STRENGTH times a vector is added to the 
 swap LAYER TOKEN TOKEN [@WHERE]         two tokens change places in the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 
-PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER
+PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER; of a
+        mixture of experts neuron LAYER.EXPERT.NEURON, or LAYER.shared.NEURON of the shared experts
 SENDER  head LAYER.HEAD, attention LAYER or mlp LAYER
 RECEIVER
         head LAYER.HEAD.q, .k or .v: the queries, keys or values of a head; head LAYER.HEAD, all
@@ -79,6 +80,7 @@ PATTERNS = {
 """The grammar of each edit on one line, by its first word."""
 
 PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
+EXPERT_NEURONS = "LAYER.EXPERT.NEURON, such as neuron 5.12.340 or neuron 5.shared.7"
 SENDERS = "head 5.3, attention 5 or mlp 5"
 RECEIVERS = "head 7.2, head 7.2.q (or k, v), attention 7, mlp 7 or logits"
 LAYERS = "a layer from 0, or from the end: -1 is the last"

@@ -25,6 +25,8 @@ from llmscope.edits.grammar import PATTERNS
 from llmscope.errors import WrongUseError
 
 ABLATIONS: tuple[Action, ...] = ("zero", "mean")
+SHARED = "shared"
+"""What stands in the place of an expert's number for the experts that run for every token."""
 INSIDE: tuple[Part, ...] = ("head", "neuron")
 """Parts inside attention or MLP, which have an index."""
 WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
@@ -185,8 +187,13 @@ def _part(words: _Words, action: Action) -> Edit:
             layer, dot, index = word.partition(".")
             if not dot:
                 raise _Unfit(f"{_quote(word)} is no {name}", hint)
-            at = _integer(layer, "the layer", hint)
-            return Edit(action, part, at, _integer(index, f"the {name}", hint))
+            at, expert = _integer(layer, "the layer", hint), ""
+            if part == "neuron" and "." in index:
+                hint = grammar.EXPERT_NEURONS
+                expert, _, index = index.partition(".")
+                expert = expert if expert == SHARED else str(_integer(expert, "the expert", hint))
+            number = _integer(index, f"the {name}", hint)
+            return Edit(action, part, at, number, expert=expert)
     for part in WHOLE:
         if part == name:
             return Edit(action, part, _integer(words.next("the layer"), "the layer"))

@@ -15,6 +15,7 @@ from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import sweep_heads, sweep_layers, sweep_part
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
+from llmscope.lenses.mlp import neuron_names
 from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
 
 if TYPE_CHECKING:
@@ -35,14 +36,18 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `parts`: the top_k largest by magnitude, descending, and the sum of the rest [part];
     `heads` [layer, head], NaN where a layer has no heads; `layers`: whole attention and MLP
     [layer, part]; `neurons`: those of the layer's MLP, the top_k largest and the sum of the rest
-    [part]; with the MLP's bias they sum to its contribution. `layers` and `heads` leave all others
+    [part]; with the MLP's bias they sum to its contribution; `experts`: the experts of the layer
+    that ran for the token, and what shared experts and biases add, which sum to it too [expert].
+    `layers` and `heads` leave all others
     out: `parts` lists none of them, and adds them to the rest; `heads` and `layers` are NaN there.
 
     `extra`: mode, position, target, target_id, versus, versus_id; logit, sum (of all parts),
     unexplained = logit - sum, and parts, the number of parts; embedding and bias, two of them;
     logit_scale, softcap (null: no softcap); whole: layer -> why its attention is one part; caption.
     For `parts`: kinds, layers and heads (-1: not of a layer or head). For `neurons`: layer,
-    neurons (their indices), mlp (its contribution), mlp_bias and mlp_unexplained.
+    neurons (their indices), names (of experts' neurons), mlp (its contribution), mlp_bias and
+    mlp_unexplained. For `experts`: layer, experts, weights (the router's, of each), mlp, mlp_rest
+    (of shared experts and biases), mlp_unexplained.
 
     Refused if the unexplained rest exceeds 1e-4 of the larger of the logit and its largest part, or
     eight roundings in half precision.
@@ -222,8 +227,37 @@ def _neurons(recording: Recording, focus: Focus, parts: Contributions) -> _Shown
         extra={
             "layer": focus.layer,
             "neurons": tuple(order),
+            **neuron_names(recording, focus.layer, order),
             "mlp": mlp,
             "mlp_bias": bias,
+            "mlp_unexplained": left,
+        },
+    )
+
+
+def _experts(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
+    from llmscope.record.analysis.attribution import by_expert, check_sum
+    from llmscope.record.derive.tensors import expert_rows
+
+    each, rest = by_expert(recording, focus.layer, focus.position, parts.read)
+    ran = expert_rows(recording, focus.layer, focus.position)
+    mlp = float(parts.mlp[focus.layer])
+    left, verdict = check_sum(recording, mlp, (*each.tolist(), rest))
+    order = np.argsort(-np.abs(each), kind="stable")
+    experts, weights = ran.chosen[0].cpu().numpy()[order], ran.weights[0].float().cpu().numpy()
+    others = ("shared and biases",) if rest else ()
+    return _Shown(
+        axes=(Axis("expert", (*map(str, experts), *others)),),
+        values=np.append(each[order], rest) if rest else each[order],
+        title=f" · experts of layer {focus.layer}",
+        said=(f"this MLP adds {mlp:.4f} · unexplained {left:.1e}",),
+        verdict=verdict,
+        extra={
+            "layer": focus.layer,
+            "experts": tuple(experts.tolist()),
+            "weights": tuple(weights[order].tolist()),
+            "mlp": mlp,
+            "mlp_rest": rest,
             "mlp_unexplained": left,
         },
     )
@@ -233,7 +267,13 @@ def _edits(parts: Contributions) -> dict[str, float]:
     return {"edits": sum(parts.edits.values())} if parts.edits else {}
 
 
-SHOWN = {"parts": _parts, "heads": _heads, "layers": _layers, "neurons": _neurons}
+SHOWN = {
+    "parts": _parts,
+    "heads": _heads,
+    "layers": _layers,
+    "neurons": _neurons,
+    "experts": _experts,
+}
 
 
 def _largest(
@@ -291,10 +331,10 @@ LENS = Lens(
     compute=compute,
     needs=("readout", "writes"),
     options=(LAYER, POSITION, TARGET, VERSUS, TOP_K, LAYERS, HEADS),
-    modes=("parts", "heads", "layers", "neurons"),
+    modes=("parts", "heads", "layers", "neurons", "experts"),
     residues={"unexplained": "logit", "mlp_unexplained": "mlp"},
     only_in={
-        "layer": ("neurons",),
+        "layer": ("neurons", "experts"),
         "layers": ("parts", "heads", "layers"),
         "heads": ("parts", "heads"),
         "top_k": ("parts", "neurons"),
@@ -304,9 +344,10 @@ LENS = Lens(
         "heads": ("layer", "head"),
         "layers": ("layer", "part"),
         "neurons": ("neuron",),
+        "experts": ("expert",),
     },
     columns=(
-        key("layer", "layer, from 0", "layer", ("neurons",)),
+        key("layer", "layer, from 0", "layer", ("neurons", "experts")),
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
         number("contribution", "what it adds to the target's logit", unit="logit"),
         *TARGET_COLUMNS,
@@ -325,7 +366,8 @@ target's logit is above that one's. Positive parts speak for the target, negativ
 The line below says what all parts sum to, the model's logit, and what is left unexplained.
 
 Modes: the largest parts; all heads as a map of layers and heads; attention and MLP of each layer; \
-the neurons of one layer's MLP. A logit alone says little, as a part may raise all tokens alike: \
+the neurons of one layer's MLP; in a mixture of experts, what each expert that ran wrote. A logit \
+alone says little, as a part may raise all tokens alike: \
 hold it against a rival. And only what is written directly is counted, not what later layers make \
 of it, so a head that feeds another may show nothing here. Biases are a part of their own.""",
     shows={
@@ -333,6 +375,7 @@ of it, so a head that feeds another may show nothing here. Biases are a part of 
         "heads": "what each head of each layer writes to it",
         "layers": "what attention and the MLP of each layer write to it",
         "neurons": "what the neurons of one layer's MLP write to it",
+        "experts": "what each expert of one layer that ran for the token writes to it",
     },
     formula="""\
 part · W_U, through the final norm, whose scale is held still at this position; so is that of a \

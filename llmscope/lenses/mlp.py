@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,21 +27,22 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     first, along the prompt, or with a span along its tokens and NaN elsewhere [position, neuron];
     `overview`: the L2 norm over all neurons
     [layer, position], with the kinds of the layers in `extra` where they are mixed.
+
+    In a mixture of experts an activation is that of the expert times the router's weight of it, so
+    that neurons of all experts compare; NaN where the expert did not run. `extra["names"]` has the
+    neurons as edits name them: `12.340`, or `shared.7`.
     """
     if focus.mode == "overview":
         yield _overview(recording, span_rows(focus, len(recording)))
         return
-    import torch
-
-    from llmscope.record.derive.tensors import activation_pieces
+    from llmscope.record.derive.tensors import activation_pieces, neuron_columns
     from llmscope.record.fetch import on_cpu
 
     at = range(focus.position, focus.position + 1)
     (here,) = (piece[0].float() for piece in activation_pieces(recording, focus.layer, at))
     neurons = here.abs().topk(min(focus.top_k, len(here))).indices
     rows = span_rows(focus, len(recording))
-    pieces = activation_pieces(recording, focus.layer, rows)
-    seen = torch.cat([piece[:, neurons].float() for piece in pieces])
+    seen = neuron_columns(recording, focus.layer, neurons, rows).float()
     neurons, seen = yield from on_cpu(neurons, seen)
     chosen = neurons.tolist()
     values = np.full((len(recording), len(chosen)), np.nan, np.float32)  # [position, neuron]
@@ -60,8 +61,17 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
             "neurons": chosen,
             "count": len(here),
             "mode": focus.mode,
+            **neuron_names(recording, focus.layer, chosen),
         },
     )
+
+
+def neuron_names(
+    recording: Recording, layer: int, neurons: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of neurons of experts for `extra`; empty in a layer without experts."""
+    experts = recording.model.anatomy.layers[layer].neurons
+    return {} if experts is None else {"names": tuple(map(experts.name, neurons))}
 
 
 def _overview(recording: Recording, rows: range) -> Figure:
@@ -90,7 +100,10 @@ def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     if here and str(focus.neuron) in figure.axes[1].labels:
         value = value_at(figure, focus)
         if value is not None:
-            yield f"neuron {focus.neuron} at {significant(float(value))}"
+            listed = list(figure.axes[1].labels)
+            names = figure.extra.get("names", listed)
+            name = names[listed.index(str(focus.neuron))]
+            yield f"neuron {name} at {significant(float(value))}"
 
 
 LENS = Lens(
@@ -114,8 +127,11 @@ The neurons of this layer's MLP that are most active on the token under the curs
 first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \
 whole prompt. A neuron that lights up on one token only has something to say about that token.
 
-An activation is what enters the down projection. The map's MLP view shows the L2 norm over all \
-neurons of a layer, for every layer and token.""",
+An activation is what enters the down projection. In a mixture of experts a neuron is named by \
+its expert, 12.340, or shared.7, and its activation is multiplied by the weight that the router \
+gave the expert; it has a value only where the expert ran.
+
+The map's MLP view shows the L2 norm over all neurons of a layer, for every layer and token.""",
     shows={
         "neurons": "the most active neurons of the layer at the token, each along the prompt",
         "overview": "L2 norm over all neurons of a layer, for every layer and token",

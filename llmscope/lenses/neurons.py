@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.figure.tables import index, key, label, number
 from llmscope.learned.examples import unit
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.mlp import neuron_names
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
 from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES, unit_examples
 from llmscope.support.arguments import checked_index
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.record.capture.recording import Recording
 
 NEURON = LensOption[int | None](
     *("neuron", "integer", None, "Index of a neuron, from 0."),
     shown="the strongest at the position",
+)
+EXPERT = LensOption[int | None](
+    *("expert", "integer", None, "Expert of the neuron, which is then counted within it."),
+    shown="all neurons of the layer are counted, the shared experts' last",
 )
 SAID = 5
 """Number of promoted and of suppressed tokens that the caption names."""
@@ -42,19 +50,25 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neuron is that of the largest magnitude. `examples`: where in a corpus the neuron is active
     [example].
 
-    `extra`: mode, layer, neuron, position, activation (at the position), sign (s: 1 or -1), count
-    (of the layer's neurons); promoted and suppressed (texts), promoted_ids, promoted_values,
-    suppressed_ids, suppressed_values, the strongest first; caption.
+    In a mixture of experts `focus.neuron` counts the neurons of all experts, one expert after the
+    other and the shared ones last, or with the option `expert` those of one; an activation is that
+    of the expert times the router's weight of it, and NaN where the expert did not run.
+
+    `extra`: mode, layer, neuron, names (of experts' neurons alone), position, activation (at the
+    position), sign (s: 1 or -1), count (of the layer's neurons); promoted and suppressed (texts),
+    promoted_ids, promoted_values, suppressed_ids, suppressed_values, the strongest first; caption.
     """
+    import torch
+
     from llmscope.record.analysis.neuron_vocab import logit_effect
-    from llmscope.record.derive.tensors import activations
+    from llmscope.record.derive.tensors import activations, neuron_columns
     from llmscope.record.norms import UnknownNorm
 
-    hidden = activations(recording, focus.layer)  # [position, neuron]
-    here, count = hidden[focus.position].float(), hidden.shape[1]
-    neuron = int(here.abs().argmax()) if focus.neuron is None else focus.neuron
-    neuron = checked_index("neuron", neuron, count)
-    title = f"Neuron {neuron} of layer {focus.layer}"
+    row = range(focus.position, focus.position + 1)
+    (here,) = activations(recording, focus.layer, row).float()  # [neuron]
+    neuron, count = _chosen(recording, focus, here), len(here)
+    names = neuron_names(recording, focus.layer, (neuron,)).get("names", (str(neuron),))
+    title = f"Neuron {names[0]} of layer {focus.layer}"
     if focus.mode == "examples":
         folder = EXAMPLES.of(focus)
         figure = unit_examples(
@@ -69,6 +83,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         effect = logit_effect(recording, focus.layer, neuron).numpy()
     except UnknownNorm as finding:
         return Figure.refused("neurons", title, str(finding))
+    column = torch.tensor([neuron], device=here.device)
+    along = neuron_columns(recording, focus.layer, column)[:, 0].float()  # [position]
     sign = -1 if here[neuron] < 0 else 1
     raised = sign * (effect - effect.mean())
     order = np.argsort(-raised, kind="stable")
@@ -79,6 +95,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "mode": focus.mode,
         "layer": focus.layer,
         "neuron": neuron,
+        **neuron_names(recording, focus.layer, (neuron,)),
         "position": focus.position,
         "activation": float(here[neuron]),
         "sign": sign,
@@ -115,7 +132,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         title=f"{title} · activation",
         kind="bars",
         axes=(Axis("position", recording.prompt.labels),),
-        values=hidden[:, neuron].float().cpu().numpy(),
+        values=along.cpu().numpy(),
         unit="activation",
         extra={
             **extra,
@@ -123,6 +140,24 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "caption": (f"promotes {_list(promoted)}", f"suppresses {_list(suppressed)}"),
         },
     )
+
+
+def _chosen(recording: Recording, focus: Focus, here: Tensor) -> int:
+    """Return the number of the neuron that the focus asks for among all of the layer.
+
+    Args:
+        here: the activations at the position. [neuron]
+    """
+    experts, expert = recording.model.anatomy.layers[focus.layer].neurons, EXPERT.of(focus)
+    first, count = 0, len(here)
+    if expert is not None:
+        if experts is None:
+            raise WrongValueError(f"layer {focus.layer} has no experts, and so no expert {expert}")
+        count = experts.weights.width
+        first = checked_index("expert", expert, experts.weights.count) * count
+    if focus.neuron is None:
+        return first + int(here[first : first + count].abs().argmax())
+    return first + checked_index("neuron", focus.neuron, count)
 
 
 def _list(tokens: Sequence[str]) -> str:
@@ -134,7 +169,7 @@ LENS = Lens(
     question="What does this neuron say?",
     compute=compute,
     needs=("activations", "readout"),
-    options=(LAYER, POSITION, NEURON, TOP_K, EXAMPLES),
+    options=(LAYER, POSITION, NEURON, EXPERT, TOP_K, EXAMPLES),
     modes=("activation", "tokens", "examples"),
     only_in={"examples": ("examples",)},
     axes={"activation": ("position",), "tokens": ("token",), "examples": ("example",)},
@@ -165,7 +200,11 @@ A neuron speaks when it fires: a strong bar and a clear list together say what i
 most models an activation may be negative; the list follows its sign on the token under the \
 cursor, so that what it promotes is what it promotes there. Many neurons, above all in early \
 layers, have lists without sense, because they talk to later layers and not to the output. How \
-much of what it writes reaches the logits depends on the size of the stream.""",
+much of what it writes reaches the logits depends on the size of the stream.
+
+In a mixture of experts a neuron is one of an expert's, 12.340, or of the shared ones', shared.7. \
+Its activation is multiplied by the weight that the router gave the expert, and it has a value \
+only on tokens that the expert ran for.""",
     shows={
         "activation": "activation of the neuron on each token of the prompt",
         "tokens": "the tokens that it promotes, and those that it suppresses",

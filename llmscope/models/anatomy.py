@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.models.expert_neurons import ExpertNeurons, UnknownExpertsError, find_neurons
 from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
@@ -100,6 +101,8 @@ class Layer:
             layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
         experts: the experts of a mixture-of-experts MLP.
         router: the module that selects experts and their weights.
+        neurons: the neurons of the experts; None where they were not found, and `no_neurons` says
+            why, in a clause about the layer.
         scales: the factors that scale the writes before they are added; of a write that is not
             named, 1. Write -> factor.
     """
@@ -121,6 +124,15 @@ class Layer:
     heads_norm: nn.Module | None = None
     mlp_parallel: nn.Module | None = None
     embedded_write: nn.Module | None = None
+    neurons: ExpertNeurons | None = None
+    no_neurons: str = ""
+
+    @property
+    def neuron_count(self) -> int:
+        """Return the number of the layer's neurons; 0 if none were found."""
+        if self.neurons is not None:
+            return self.neurons.in_features
+        return 0 if self.down is None else inputs_of(self.down)
 
     @property
     def sort(self) -> str:
@@ -443,7 +455,7 @@ def find(model: Any) -> Anatomy:
         readout=_readout(model, stack, owner, config),
         heads=int(_number(config, "num_attention_heads") or 0),
         width=config.hidden_size,
-        neurons=next((inputs_of(layer.down) for layer in layers if layer.down is not None), 0),
+        neurons=next((layer.neuron_count for layer in layers if layer.neuron_count), 0),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context=int(context) if context and context > 0 else None,  # XLNet says -1
     )
@@ -560,6 +572,17 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     if mlp is not None and experts is None and child_of(mlp, ("router",)) is not None:
         experts = mlp  # the experts are inside the MLP under other names
     beside = None if experts is None else child_of(module, BESIDE_EXPERTS)
+    router = None if mixture is None or experts is None else child_of(mixture, ROUTER)
+    neurons, no_neurons = None, ""
+    if experts is not None and mixture is not None:
+        try:
+            if mixture is module:
+                raise UnknownExpertsError(
+                    "its experts are beside its MLP, behind norms of their own"
+                )
+            neurons = find_neurons(mixture, experts, router, beside, inputs_of)
+        except UnknownExpertsError as reason:
+            no_neurons = str(reason)
     return Layer(
         module=module,
         kind=mixing.kind,
@@ -572,12 +595,14 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         down=down,
         mlp_write=mlp_write,
         experts=experts,
-        router=None if mixture is None or experts is None else child_of(mixture, ROUTER),
+        router=router,
         scales=scales,
         parallel_kind=mixing.parallel_kind if mixer is not None else "",
         mlp_parallel=beside,
         heads_norm=None if attention is None else child_of(attention, HEADS_NORM),
         embedded_write=child_of(module, EMBEDDED),
+        neurons=neurons,
+        no_neurons=no_neurons,
     )
 
 

@@ -63,6 +63,8 @@ class ModelInfo:
     """Words of which a text that follows the chat template contains at least one."""
     experts: tuple[int, ...] = ()
     """The indices of layers whose MLP is a mixture of experts."""
+    expert_neurons: tuple[tuple[int, int, int], ...] = ()
+    """Layer, number of experts, and of neurons of each, where the experts' neurons were found."""
     adapter: str | None = None
     reward: str | None = None
     """The name of the reward model that was loaded with it; None without one."""
@@ -129,6 +131,11 @@ def model_info(model: LoadedModel, base: LoadedModel, chat_words: frozenset[str]
         notices=tuple(one_line(notice, NOTE) for notice in model.notices),
         chat_words=chat_words,
         experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
+        expert_neurons=tuple(
+            (at, layer.neurons.weights.count, layer.neurons.weights.width)
+            for at, layer in enumerate(anatomy.layers)
+            if layer.neurons is not None
+        ),
         adapter=model.adapter,
         reward=None if model.reward is None else model.reward.name,
         adapters=tuple(adapted),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmscope.edits import Receiver
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
+from llmscope.models.expert_neurons import ExpertActivations, ExpertNeurons
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.models.outside_code import origin
 from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
@@ -343,6 +344,7 @@ def attached(
     batch = max(len(jobs), 1)
     placed: Placed = {}
     added: dict[Change, Tensor] = {}
+    mixtures: dict[int, MixturePass] = {}
 
     def put(at: tuple[nn.Module, bool], rank: int, prompts: slice, step: Step) -> None:
         placed.setdefault(at, []).append((rank, prompts, step))
@@ -358,6 +360,10 @@ def attached(
                 look = partial(_look, change.rows, seen, site)
                 put(_seen_at(anatomy, change.feature, site, layer), _turn(change), prompts, look)
             step = partial(change.apply, seen=seen, added=taken_up)
+        neurons = anatomy.layers[change.layer].neurons if change.site == "neurons" else None
+        if neurons is not None:
+            mixture = mixtures.setdefault(change.layer, MixturePass(neurons))
+            step = partial(mixture.apply, change, prompts)
         put(_place(anatomy, change), change.rank, prompts, step)
         beside = _beside(anatomy, change)
         if beside is not None:
@@ -370,6 +376,12 @@ def attached(
         for change in job:
             place(change, slice(index, index + 1), None)
     with ExitStack() as stack:
+        for layer, mixture in mixtures.items():
+            module = anatomy.layers[layer].mlp_input_module
+            assert module is not None
+            stack.callback(_register(module, mixture.enter, True).remove)
+            place_of_choice, is_input = mixture.neurons.weights.place
+            stack.callback(_register(place_of_choice, mixture.choose, is_input).remove)
         receivers: list[LayerEdges] = []
         if edges:
             senders = _EdgeSenders(anatomy, edges, placed, start, batch, added)
@@ -397,6 +409,84 @@ def _register(module: nn.Module, hook: Any, before: bool) -> Any:
         handle = module.register_forward_hook(hook, with_kwargs=True)
         _move_before_ours(module._forward_hooks, handle.id)
     return handle
+
+
+class MixturePass:
+    """Changes neurons of a mixture of experts in a pass, by what they add to its output.
+
+    The experts run in kernels of the model's own, whose inputs no hook reaches. The choice is read
+    from the pass, and a neuron's activation computed from what the mixture reads.
+
+    Attributes:
+        neurons: the neurons of the experts.
+    """
+
+    def __init__(self, neurons: ExpertNeurons) -> None:
+        self.neurons = neurons
+        self._entry: Tensor | None = None
+        self._activations: ExpertActivations | None = None
+        self._current: dict[int, Tensor] = {}
+
+    def enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        """Keep what the mixture reads; called before it runs."""
+        entry = hidden_input(args, kwargs)
+        self._entry, self._activations = entry.reshape(-1, entry.shape[-1]), None
+        self._current.clear()
+
+    def choose(self, _: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+        """Compute the activations of the experts that were chosen."""
+        choice = self.neurons.weights.choice(args, kwargs, output)
+        if choice is not None and self._entry is not None:
+            self._activations = self.neurons.activations(self._entry, *choice)
+
+    def apply(
+        self,
+        change: Change,
+        prompts: slice,
+        tensor: Tensor,
+        start: int,
+        inputs: Tensor | None = None,
+    ) -> Tensor:
+        """Return a changed copy of the mixture's output. `[prompt, row, width]`"""
+        assert self._activations is not None
+        rows, neuron = tensor.shape[-2], change.columns.start
+        first, last, _ = prompts.indices(len(self._activations) // rows)
+        if (last - first) * rows != tensor[..., 0].numel():
+            raise ScopeError("a neuron of experts cannot be changed in this batch", "one prompt")
+        if neuron not in self._current:
+            index = torch.tensor([neuron], device=tensor.device)
+            values = self._activations.columns(index)
+            self._current[neuron] = values.view(-1, rows, 1)  # [prompt, row, 1]
+        current = {neuron: self._current[neuron][first:last]}
+        changed = changed_mixture(self.neurons, change, current, tensor, start)
+        self._current[neuron][first:last] = current[neuron]
+        return changed
+
+
+def changed_mixture(
+    neurons: ExpertNeurons,
+    change: Change,
+    current: dict[int, Tensor],
+    output: Tensor,
+    start: int,
+) -> Tensor:
+    """Return a copy of a mixture's output with a change of one of its neurons.
+
+    Args:
+        neurons: the neurons of the experts.
+        change: the change, of one column.
+        current: the activations of the neuron that earlier changes left, [..., row, 1]; it is
+            updated.
+        output: what the mixture gives. [..., row, width]
+        start: the position of its first row.
+    """
+    neuron = change.columns.start
+    before = current[neuron]
+    after = current[neuron] = replace(change, columns=slice(None)).apply(before, start)
+    wide = torch.promote_types(output.dtype, torch.float32)
+    column = neurons.column(neuron).to(output.device, wide)
+    moved = (after.to(wide) - before.to(wide)) * column
+    return torch.where(moved == 0, output, (output.to(wide) + moved).to(output.dtype))
 
 
 Placed = dict[tuple[nn.Module, bool], list[tuple[int, slice, "Step"]]]
@@ -570,6 +660,8 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     if site == "stream":
         return anatomy.layers[min(layer, len(anatomy.layers) - 1)].module
     parts = anatomy.layers[layer]
+    if site == "neurons" and parts.neurons is not None:
+        return parts.mlp_input_module
     if site == "heads" and parts.heads_norm is not None:
         return parts.heads_norm
     names = {
@@ -607,6 +699,8 @@ def _place(anatomy: Anatomy, change: Change) -> tuple[nn.Module, bool]:
 def _at(anatomy: Anatomy, site: Site, layer: int) -> tuple[nn.Module, bool]:
     module = site_of(anatomy, site, layer)
     assert module is not None
+    if site == "neurons" and anatomy.layers[layer].neurons is not None:
+        return module, False  # what the experts give together is changed
     last = site == "stream" and layer == len(anatomy.layers)
     return module, site in ENTERING or (site == "stream" and not last)
 

@@ -223,7 +223,7 @@ def test_neurons_and_their_bias_sum_to_what_the_mlp_adds(family):
 @pytest.mark.parametrize(
     ("family", "mode", "reason"),
     [
-        ("mixtral", "neurons", "mixture of experts"),
+        ("llama", "experts", "no experts"),
         ("mamba", "neurons", "no MLP"),
         ("mamba", "heads", "the model has no attention"),
         ("rwkv", "layers", "unexplained"),  # what the last layer writes is as it should be

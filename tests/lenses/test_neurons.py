@@ -124,10 +124,16 @@ def test_the_strongest_neuron_of_the_position_is_taken():
 
 
 def test_experts_and_missing_neurons():
-    figure = scope_on("mixtral").look("neurons", layer=LAYER)
-    assert figure.verdict.status == "refused"
-    assert "mixture of experts" in figure.verdict.reason
+    mixture = scope_on("mixtral")
+    figure = mixture.look("neurons", layer=LAYER, expert=3, neuron=7)
+    assert (figure.extra["neuron"], figure.extra["names"]) == (3 * 80 + 7, ("3.7",))
+    strongest = mixture.look("neurons", layer=LAYER, expert=2).extra["neuron"]
+    assert strongest in range(2 * 80, 3 * 80)
+    with pytest.raises(ValueError, match="expert 4 is out of range"):
+        mixture.look("neurons", layer=LAYER, expert=4)
     scope = scope_on("llama")
+    with pytest.raises(ValueError, match="layer 2 has no experts"):
+        scope.look("neurons", expert=0)
     assert scope.look("neurons", neuron=-1).extra["neuron"] == 79
     with pytest.raises(ValueError, match="neuron 80 is out of range"):
         scope.look("neurons", neuron=80)

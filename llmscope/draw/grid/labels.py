@@ -25,6 +25,9 @@ def axis_labels(figure: Figure, axis: int, ascii: bool) -> list[str]:  # noqa: A
     if names.name in PROMPT_AXES:
         special = figure.extra.get("special", ())[names.start :] if names.step == 1 else ()
         return prompt_texts(names.labels, special, ascii)
+    if names.name == "neuron" and "names" in figure.extra:  # of experts, before "the rest"
+        experts = list(figure.extra["names"])
+        return [own_text(label, ascii) for label in (*experts, *names.labels[len(experts) :])]
     return [
         # A label of only white space would be invisible.
         token_text(label, ascii)

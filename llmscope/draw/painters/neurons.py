@@ -66,7 +66,7 @@ def paint_neurons(figure: Figure, canvas: Canvas) -> Painting:
     down: dict[int, tuple[str, int]] = {}
     for index in range(count):
         name = fit(neurons[index], named, style_set.glyphs.ellipsis, "right")
-        here_now = neurons[index] == chosen
+        here_now = figure.axes[1].labels[index] == chosen
         line = (
             Line()
             .add(style_set.glyphs.mark if here_now else " ", style_set.accent)

@@ -19,7 +19,7 @@ from llmscope.learned.examples.folder import UnitGroup
 from llmscope.learned.examples.unit import UnitKind, head, neuron
 from llmscope.models.anatomy import Layer
 from llmscope.record.capture.recording import Recording
-from llmscope.record.derive.tensors import head_outputs
+from llmscope.record.derive.tensors import activations, head_outputs, neuron_columns
 from llmscope.record.derive.verify import Verdicts
 from llmscope.record.features.active import Applied, Misfit, applied
 from llmscope.record.features.places import tensor_at
@@ -157,14 +157,24 @@ class NeuronSource(UnitSource):
         Raises:
             ScopeError: it has not, or their activations cannot be trusted.
         """
-        count = _checked(recording, self.layer, lambda: self._whole(recording)).shape[-1]
+        count = _checked(recording, self.layer, lambda: self._first(recording)).shape[-1]
         _check_verdict(verdicts, "activations", self.layer, "neurons")
         _check_count("neuron", self.layer, self.indices, count)
 
     def entries(self, recording: Recording) -> Entries:
         """Return the activations of the neurons, at all tokens of a prompt."""
-        values = self._whole(recording)[:, list(self.indices)]
+        if recording.model.anatomy.layers[self.layer].neurons is None:
+            values = self._whole(recording)[:, list(self.indices)]
+        else:  # 0 where the expert did not run
+            numbers = torch.tensor(self.indices, device=recording.model.device)
+            values = neuron_columns(recording, self.layer, numbers).nan_to_num(0.0)
         return Entries.of_all(values.float().cpu().numpy())
+
+    def _first(self, recording: Recording) -> Tensor:
+        """Return the activations of all neurons at the first token. [1, neuron]"""
+        if recording.model.anatomy.layers[self.layer].neurons is not None:
+            return activations(recording, self.layer, range(1))
+        return tensor_at(recording, Place(self.layer, "mlp_act"), range(1))
 
     def _whole(self, recording: Recording) -> Tensor:
         return tensor_at(recording, Place(self.layer, "mlp_act"), range(len(recording)))

@@ -12,7 +12,7 @@ follow it. All sums are in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
+from llmscope.models.expert_neurons import ExpertActivations, ExpertNeurons
 from llmscope.record.analysis.logit_direction import (
     Doubles,
     LogitDirection,
@@ -31,7 +32,7 @@ from llmscope.record.analysis.logit_direction import (
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive.post_norms import post_norms
-from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.derive.tensors import activations, expert_rows, head_outputs
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import UnknownNorm, bound, exact
 from llmscope.record.sites import Site
@@ -276,20 +277,92 @@ def by_neuron(
             edit replaces its write.
     """
     parts = recording.model.anatomy.layers[layer]
-    if parts.experts is not None:
-        raise Unattributable(
-            "this layer's MLP is a mixture of experts, whose neurons are not one row"
-        )
-    if parts.down is None:
+    if parts.experts is not None and parts.neurons is None:
+        raise Unattributable(_no_experts(parts))
+    if parts.down is None and parts.neurons is None:
         raise Unattributable("this layer has no MLP whose down projection could be found")
     hidden = activations(recording, layer, range(position, position + 1))
     modules = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = logit_paths(recording, position, read)
-    each, rest = input_contributions(
-        parts, "mlp_write", modules, parts.down, hidden, paths[layer].mlp
-    )
+    project: Callable[[Tensor], Tensor] | None = parts.down
+    if parts.neurons is not None:
+        project = _with_bias(parts.neurons, expert_rows(recording, layer, position))
+    assert project is not None
+    each, rest = input_contributions(parts, "mlp_write", modules, project, hidden, paths[layer].mlp)
     return each * factor, rest * factor
+
+
+def _no_experts(parts: Layer) -> str:
+    """Return why the neurons of a layer's experts cannot be told apart."""
+    if parts.experts is None:
+        return "this layer has no experts"
+    return f"this layer's MLP is a mixture of experts: {parts.no_neurons}"
+
+
+def _with_bias(
+    neurons: ExpertNeurons, activations: ExpertActivations
+) -> Callable[[Tensor], Tensor]:
+    """Return the projection of experts' neurons for one row, whose choice decides on its biases."""
+    bias = neurons.bias(activations)
+    return lambda hidden: neurons(hidden) + bias
+
+
+def by_expert(
+    recording: Recording, layer: int, position: int, read: LogitDirection
+) -> tuple[Doubles, float]:
+    """Return what each expert that ran for a token adds to the logit, and what the rest adds.
+
+    Returns:
+        [choice], in the order of the recorded choice; and the contribution of shared experts and
+        biases. What a norm behind the mixture subtracts is divided by its scale in this pass.
+
+    Raises:
+        Unattributable: the experts' neurons were not found, or an edit replaces the write.
+    """
+    parts = recording.model.anatomy.layers[layer]
+    if parts.neurons is None:
+        raise Unattributable(_no_experts(parts))
+    activations = expert_rows(recording, layer, position)
+    experts = activations.chosen[0].tolist()
+    writes = [parts.neurons.write_of(activations, expert) for expert in experts]
+    written = torch.cat([*writes, parts.neurons.write_of(activations, None)])  # [part, width]
+    written = written + _edited_neurons(recording, parts.neurons, layer, position, experts)
+    factor = _factor(recording, "mlp_write", layer, position)
+    paths, *_ = logit_paths(recording, position, read)
+
+    def project(shares: Tensor) -> Tensor:
+        return shares @ written
+
+    ones = written.new_ones(1, len(written))
+    modules = (parts.mlp_input_module, parts.down)
+    each, rest = input_contributions(parts, "mlp_write", modules, project, ones, paths[layer].mlp)
+    return each[:-1] * factor, float(each[-1] + rest) * factor
+
+
+def _edited_neurons(
+    recording: Recording,
+    neurons: ExpertNeurons,
+    layer: int,
+    position: int,
+    experts: Sequence[int],
+) -> Tensor:
+    """Return what edits of neurons add to each expert's write, and to the rest. [part, width]"""
+    row, moved = range(position, position + 1), []
+    for change in recording.changes:
+        if (change.site, change.layer) == ("neurons", layer) and position in change.rows:
+            moved.append(change.columns.start)
+    added = torch.zeros(len(experts) + 1, recording.model.anatomy.width)
+    if not moved:
+        return added.to(recording.model.device, recording.model.dtype)
+    after = activations(recording, layer, row)[0]
+    before = expert_rows(recording, layer, position).whole()[0]
+    added = added.to(after)
+    for neuron in dict.fromkeys(moved):
+        expert = neuron // neurons.weights.width
+        part = experts.index(expert) if expert in experts else len(experts)
+        added[part] += (after[neuron] - before[neuron]) * neurons.column(neuron)
+    return added
 
 
 def check_sum(recording: Recording, whole: float, parts: Iterable[float]) -> tuple[float, Verdict]:

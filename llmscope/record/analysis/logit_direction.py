@@ -9,6 +9,7 @@ and `P` the projection before the unembedding, if any. In float64, whatever the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -121,7 +122,7 @@ def input_contributions(
     layer: Layer,
     name: str,
     modules: tuple[nn.Module | None, ...],
-    project: nn.Module,
+    project: Callable[[Tensor], Tensor],
     inputs: Tensor,
     direction: Tensor,
     before: nn.Module | None = None,
@@ -153,7 +154,7 @@ def input_weights(
     layer: Layer,
     name: str,
     modules: tuple[nn.Module | None, ...],
-    project: nn.Module,
+    project: Callable[[Tensor], Tensor],
     inputs: Tensor,
     direction: Tensor,
     before: nn.Module | None = None,
@@ -193,7 +194,7 @@ def input_weights(
     return weights, rest
 
 
-def _is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+def _is_plain_linear(module: object) -> TypeGuard[nn.Linear]:
     """Return whether a module is PyTorch's linear layer, with nothing added to what it computes."""
     return (
         type(module) is nn.Linear
@@ -205,7 +206,7 @@ def _is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def _linear_weights(
-    project: nn.Module, leaf: Tensor, projected: Tensor, direction: Tensor
+    project: Callable[[Tensor], Tensor], leaf: Tensor, projected: Tensor, direction: Tensor
 ) -> tuple[Tensor, float]:
     """Return the weight of each input of any projection, in float64, and what its biases add.
 
@@ -231,7 +232,9 @@ def _linear_weights(
 
 
 @torch.no_grad()
-def _one_by_one(project: nn.Module, inputs: Tensor, direction: Tensor, nothing: Tensor) -> Doubles:
+def _one_by_one(
+    project: Callable[[Tensor], Tensor], inputs: Tensor, direction: Tensor, nothing: Tensor
+) -> Doubles:
     """Measure what each input of a projection adds to a logit, by passing it alone. [input]
 
     Args:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
-from llmscope.record.derive.tensors import activations
+from llmscope.record.derive.tensors import activations, expert_rows
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 
 
@@ -19,6 +19,15 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     it depends on the other neurons.
     """
     parts = recording.model.anatomy.layers[layer]
+    write = parts.mlp_write
+    through_norm = write is not None and write not in (parts.mlp_input_module, parts.down)
+    if parts.neurons is not None:
+        written = exact(parts.neurons.column(neuron))[None]
+        if through_norm:
+            assert write is not None
+            first = parts.neurons.output(expert_rows(recording, layer, 0))
+            written = take_apart(write, first).linear(written)
+        return written[0] * parts.scale("mlp_write")
     assert parts.down is not None
     hidden = activations(recording, layer, range(1))  # [1, neuron]
     nothing = torch.zeros_like(hidden)
@@ -27,8 +36,8 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     # Run the module instead of reading its weights, whose layout differs; subtract its bias.
     projected = parts.down(alone)
     written = exact(projected) - exact(parts.down(nothing))
-    write = parts.mlp_write
-    if write is not None and write not in (parts.mlp_input_module, parts.down):
+    if through_norm:
+        assert write is not None
         written = take_apart(write, projected).linear(written)
     return written[0] * parts.scale("mlp_write")
 

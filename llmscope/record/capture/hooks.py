@@ -98,6 +98,13 @@ class LayerTap:
             hooks.before(layer.down, self._activity)
         if layer.router is not None:
             hooks.after(layer.router, self._keep_routing)
+        if layer.neurons is not None:
+            self._read_choice = layer.neurons.weights.choice
+            place, before = layer.neurons.weights.place
+            if before:
+                hooks.before(place, self._keep_choice)
+            else:
+                hooks.after(place, lambda _, args, output: self._keep_choice(_, args, {}, output))
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.cancelled():
@@ -140,6 +147,13 @@ class LayerTap:
             if weights.shape == chosen.shape and not chosen.is_floating_point():
                 for name, tensor in (("router", logits), ("routed", weights), ("chosen", chosen)):
                     self._keep(name, tensor)
+
+    def _keep_choice(self, _: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+        """Keep the choice that experts are handed, whatever their router returned."""
+        choice = self._read_choice(args, kwargs, output) if self.taps.whole else None
+        if choice is not None:
+            for name, tensor in zip(("routed", "chosen"), choice, strict=True):
+                self._keep(name, tensor)
 
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings

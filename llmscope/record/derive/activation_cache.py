@@ -62,7 +62,8 @@ class ActivationCache(Mapping[str, Tensor]):
     `embed` and `layers.3.resid_pre`, `.attn_out`, `.mlp_out`, `.resid_post`: [position, width];
     `.q`: [head, position, head width], after its rotation; `.k`, `.v`: [key head, position, head
     width]; `.pattern`: [head, query, key], in float32; `.z`, pattern times values: [position, head,
-    head width], in float32; `.mlp_act`, the input of the down projection: [position, neuron];
+    head width], in float32; `.mlp_act`, the input of the down projection, of experts times their
+    weights: [position, neuron];
     `logits`: [position, token], in float32.
 
     It holds the names that the model has and that passed their check. Tensors are copies, on the

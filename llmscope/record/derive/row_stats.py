@@ -6,8 +6,9 @@ rows hold in every recording that has that row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,7 +26,7 @@ from llmscope.record.capture.prefetch import (
 )
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.capture.row_budget import BEFORE_RELEASE
-from llmscope.record.derive.tensors import logits, logits_after
+from llmscope.record.derive.tensors import activations, logits, logits_after
 from llmscope.record.derive.token_stats import float_array, predictions
 from llmscope.record.fetch import Fetches, Fetching, fetched, on_cpu, without_fetches
 
@@ -37,6 +38,7 @@ Written = Literal["stream", "attention_write", "mlp_write"]
 UNFINITE, FINITE = "first unfinite", "finite"
 PATTERN = "pattern"
 ACTIVITY, COSINES = ("activity",), ("cosines",)
+EXPERT_ACTIVITY = ("activity of experts",)
 SOME_LOGITS = "some logits"
 """Keys of the memos."""
 
@@ -50,8 +52,23 @@ def norms(recording: Recording, name: Written) -> Floats:
 
 
 def activity(recording: Recording) -> Floats:
-    """Return the recorded L2 norm of each layer's MLP activations. [layer, row]"""
-    return _join(recording, ACTIVITY, _activity)
+    """Return the L2 norm of each layer's MLP activations. [layer, row]
+
+    It is recorded, and that of experts is derived from the router's choice.
+    """
+    values = _join(recording, ACTIVITY, _activity)
+    layers = recording.model.anatomy.layers
+    mixed = [at for at, layer in enumerate(layers) if layer.neurons is not None]
+    if not mixed:
+        return values
+    values = values.copy()
+    of_experts = partial(_expert_activity, recording, mixed)
+    values[mixed] = _join(recording, EXPERT_ACTIVITY, of_experts)
+    for layer in {change.layer for change in recording.changes if change.site == "neurons"}:
+        if layer in mixed:
+            rows = activations(recording, layer).float()
+            values[layer] = torch.linalg.vector_norm(rows, dim=-1).cpu().numpy()
+    return values
 
 
 def cosines(recording: Recording) -> Floats:
@@ -303,6 +320,23 @@ def _join(
 
 def _activity(segment: Segment) -> Floats:
     return _stack([layer.activity for layer in segment.layers], len(segment))
+
+
+def _expert_activity(recording: Recording, mixed: Sequence[int], segment: Segment) -> Floats:
+    """Return the norms of the activations of experts, without edits. [layer, row]
+
+    Args:
+        mixed: the layers with experts whose neurons were found.
+    """
+    norms: list[Tensor | None] = []
+    for layer in mixed:
+        rows, neurons = segment.layers[layer], recording.model.anatomy.layers[layer].neurons
+        entry, weights, chosen = rows.mlp_input_module, rows.routed, rows.chosen
+        if neurons is None or entry is None or weights is None or chosen is None:
+            norms.append(None)
+        else:
+            norms.append(neurons.activations(entry, weights, chosen).norm())
+    return _stack(norms, len(segment))
 
 
 def _cosines(segment: Segment) -> Floats:

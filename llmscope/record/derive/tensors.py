@@ -6,18 +6,21 @@ Nothing here changes a recording. Statistics that are worth caching are in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from llmscope.errors import WrongValueError
+from llmscope.models.expert_neurons import ExpertActivations, ExpertNeurons
 from llmscope.models.module_calls import hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LOGIT_ROWS
-from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import attached
+from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.change_hooks import attached, changed_mixture
 from llmscope.record.derive.comparison import widened
 from llmscope.record.sites import Site
 
@@ -190,12 +193,44 @@ def values_of(recording: Recording, layer: int) -> Tensor:
 def activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Return the MLP's activations: the input of its down projection. [row, neuron]
 
+    Of experts, each times the weight of its expert; see `llmscope.models.expert_neurons`.
+
     Args:
         recording: the recording.
         layer: the layer.
         rows: the rows; None for the whole prompt.
     """
     return torch.cat(list(activation_pieces(recording, layer, rows)))
+
+
+@torch.no_grad()
+def neuron_columns(
+    recording: Recording, layer: int, neurons: Tensor, rows: range | None = None
+) -> Tensor:
+    """Return the activations of some neurons. [row, neuron]
+
+    NaN where the neuron's expert did not run.
+
+    Args:
+        recording: the recording.
+        layer: the layer.
+        neurons: their numbers. [neuron]
+        rows: the rows; None for the whole prompt.
+    """
+    if recording.model.anatomy.layers[layer].neurons is None:
+        return torch.cat([piece[:, neurons] for piece in activation_pieces(recording, layer, rows)])
+    changes = [
+        change for change in recording.changes if (change.site, change.layer) == ("neurons", layer)
+    ]
+    pieces = []
+    for piece, inside in expert_pieces(recording, layer, rows):
+        values = piece.columns(neurons, torch.nan)
+        for change in changes:  # each of one neuron
+            at = neurons == change.columns.start
+            alone = replace(change, columns=slice(None))
+            values[:, at] = alone.apply(values[:, at], inside.start)
+        pieces.append(values)
+    return torch.cat(pieces)
 
 
 @torch.no_grad()
@@ -213,6 +248,35 @@ def activation_pieces(
         layer: the layer.
         wanted: the rows; None for the whole prompt.
     """
+    if recording.model.anatomy.layers[layer].neurons is not None:
+        for piece, rows in expert_pieces(recording, layer, wanted):
+            yield recording.changed(piece.whole(), "neurons", layer, rows)
+        return
+    for values, rows in _pieces(recording, layer, wanted, _activations):
+        yield recording.changed(values, "neurons", layer, rows)
+
+
+def expert_pieces(
+    recording: Recording, layer: int, wanted: range | None = None
+) -> Iterator[tuple[ExpertActivations, range]]:
+    """Yield the activations of experts, without changes, and their rows, segment by segment."""
+    yield from _pieces(recording, layer, wanted, _expert_activations)
+
+
+Piece = TypeVar("Piece", Tensor, ExpertActivations)
+
+
+def _pieces(
+    recording: Recording,
+    layer: int,
+    wanted: range | None,
+    compute: Callable[[Recording, int, range | Segment], Piece],
+) -> Iterator[tuple[Piece, range]]:
+    """Yield the activations and their rows, segment by segment; see `activation_pieces`.
+
+    Args:
+        compute: computes them for rows of the prompt, or for a whole segment.
+    """
     wanted = range(len(recording)) if wanted is None else wanted
     start = 0
     for segment, count in recording.parts:
@@ -225,24 +289,61 @@ def activation_pieces(
         if cached is not None and cached[0] == layer:
             values = cached[1][part_rows]
         elif segment.released:
-            values = _activations(recording, layer, recording.rows("mlp_input_module", layer, rows))
+            values = compute(recording, layer, rows)
         else:
-            computed = _activations(recording, layer, segment.layers[layer].mlp_input_module)
+            computed = compute(recording, layer, segment)
             segment.memo[ACTIVATIONS] = (layer, computed)
             values = computed[part_rows]
-        yield recording.changed(values, "neurons", layer, rows)
+        yield values, rows
 
 
-def _activations(recording: Recording, layer: int, entry: Tensor | None) -> Tensor:
+def _rows_of(recording: Recording, name: str, layer: int, rows: range | Segment) -> Tensor | None:
+    if isinstance(rows, range):
+        return recording.rows(name, layer, rows)
+    tensor: Tensor | None = getattr(rows.layers[layer], name)
+    return tensor
+
+
+def _activations(recording: Recording, layer: int, rows: range | Segment) -> Tensor:
+    entry = _rows_of(recording, "mlp_input_module", layer, rows)
     if entry is None:
         raise WrongValueError(f"layer {layer} has no MLP that was found")
     return recording.model.anatomy.layers[layer].activations(entry)
 
 
+def _expert_activations(
+    recording: Recording, layer: int, rows: range | Segment
+) -> ExpertActivations:
+    names = ("mlp_input_module", "routed", "chosen")
+    entry, weights, chosen = (_rows_of(recording, name, layer, rows) for name in names)
+    if entry is None or weights is None or chosen is None:
+        raise WrongValueError(f"the choice of the experts of layer {layer} was not found")
+    return expert_neurons(recording, layer).activations(entry, weights, chosen)
+
+
+def expert_neurons(recording: Recording, layer: int) -> ExpertNeurons:
+    """Return the neurons of a layer's experts.
+
+    Raises:
+        ValueError: they were not found.
+    """
+    parts = recording.model.anatomy.layers[layer]
+    if parts.neurons is None:
+        raise WrongValueError(f"layer {layer}: {parts.no_neurons or 'it has no experts'}")
+    return parts.neurons
+
+
+@torch.no_grad()
+def expert_rows(recording: Recording, layer: int, row: int) -> ExpertActivations:
+    """Return the activations of the experts for one row, without changes."""
+    ((piece, _),) = expert_pieces(recording, layer, range(row, row + 1))
+    return piece
+
+
 def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compute the MLP's write from its activations and the down projection. [row, width]"""
     parts = recording.model.anatomy.layers[layer]
-    if parts.down is None or parts.mlp_write is None:
+    if (parts.down is None and parts.neurons is None) or parts.mlp_write is None:
         raise WrongValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
     with torch.no_grad():
@@ -256,17 +357,34 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
 def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return what an MLP gives, before a norm behind it, from its activations. [row, width]
 
-    Of experts, whose activations are not one row, the MLP runs again on what it read.
+    Of experts whose neurons were not found the MLP runs again on what it read.
     """
     parts = recording.model.anatomy.layers[layer]
-    if parts.down is not None and parts.experts is None:
-        module_output: Tensor = parts.down(activations(recording, layer, rows))
+    if parts.neurons is not None:
+        module_output = _mixed(recording, parts.neurons, layer, rows)
+    elif parts.down is not None and parts.experts is None:
+        module_output = parts.down(activations(recording, layer, rows))
     else:
         entry = recording.rows("mlp_input_module", layer, rows)
         if entry is None or parts.mlp_input_module is None:
             raise WrongValueError(f"layer {layer} has no MLP that was found")
         module_output = hidden_output(parts.mlp_input_module(entry[None])).reshape(len(entry), -1)
     return recording.changed(module_output, "mlp_module", layer, rows)
+
+
+def _mixed(recording: Recording, neurons: ExpertNeurons, layer: int, rows: range) -> Tensor:
+    """Return what a mixture of experts gives, from the activations. [row, width]"""
+    outputs = []
+    for piece, inside in expert_pieces(recording, layer, rows):
+        output, current = neurons.output(piece), dict[int, Tensor]()
+        for change in recording.changes:
+            if (change.site, change.layer) == ("neurons", layer):
+                neuron = change.columns.start
+                index = torch.tensor([neuron], device=output.device)
+                current.setdefault(neuron, piece.columns(index))
+                output = changed_mixture(neurons, change, current, output, inside.start)
+        outputs.append(output)
+    return torch.cat(outputs)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:

@@ -31,6 +31,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.module_calls import hidden_input
 from llmscope.record.capture.mlp_input import learn
+from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import unplaced
@@ -334,14 +335,41 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
     parts = recording.model.anatomy.layers[layer]
     write = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
-        raise NotApplicable(
-            "this layer's MLP is a mixture of experts, whose neurons are not one row"
-        )
-    if write is None or parts.down is None:
+        _check_experts(recording, layer)
+        if rows is None and write is not None:
+            _fit_experts(recording, layer, write)
+    if write is None or (parts.down is None and parts.neurons is None):
         raise NotApplicable("this layer has no MLP whose down projection could be found")
-    if rows is None:
+    if rows is None and parts.neurons is None:
         _check_own_neurons(recording, layer)
     return compare(mlp_output(recording, layer, rows), write)
+
+
+def _check_experts(recording: Recording, layer: int) -> None:
+    """Check that the neurons of a layer's experts, and the experts that ran, were found.
+
+    Raises:
+        NotApplicable: they were not.
+    """
+    parts = recording.model.anatomy.layers[layer]
+    if parts.neurons is None:
+        raise NotApplicable(f"this layer's MLP is a mixture of experts: {parts.no_neurons}")
+    if recording.rows("chosen", layer, range(1)) is None:
+        raise NotApplicable("this layer has experts, but which of them ran could not be found")
+
+
+def _fit_experts(recording: Recording, layer: int, write: Tensor) -> None:
+    """Choose among the factors of a mixture of experts the one that gives the model's write."""
+    neurons = recording.model.anatomy.layers[layer].neurons
+    assert neurons is not None
+    if len(set(neurons.scales)) > 1:
+
+        def error() -> float:
+            for segment, _ in recording.parts:
+                segment.memo.pop(ACTIVATIONS, None)
+            return discrepancy(mlp_output(recording, layer), write)
+
+        neurons.fit(error)
 
 
 def _check_own_neurons(recording: Recording, layer: int) -> None:
@@ -363,7 +391,8 @@ def _experts(recording: Recording, layer: int, rows: range | None = None) -> Ten
     write = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
         raise NotApplicable("this layer has no experts")
-    if write is None or recording.rows("chosen", layer, rows) is None:
+    routed = recording.rows("router", layer, rows)
+    if write is None or routed is None or recording.rows("chosen", layer, rows) is None:
         raise NotApplicable("this layer has experts, but no router whose choice could be found")
     errors = unexplained(routing(recording, layer, rows))
     mixed = compare(mixture_output(recording, layer, rows), write)

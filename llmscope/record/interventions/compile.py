@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from llmscope.edits import Edit, Receiver
+from llmscope.edits import SHARED, Edit, Receiver
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Verdict
-from llmscope.models.anatomy import inputs_of
+from llmscope.models.anatomy import Layer, inputs_of
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, OwnFunction, Swap, site_of
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
-from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.derive.tensors import activations, head_outputs, neuron_columns
 from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.sites import Site
@@ -92,12 +92,33 @@ def placed(edit: Edit, recording: Recording) -> Edit:
     layer = _index(edit.layer, len(layers), "layer")
     if edit.index is None or edit.part == "feature":
         return replace(edit, layer=layer)
-    counts = {"head": recording.model.anatomy.heads, "neuron": 0}
-    down = layers[layer].down
-    if down is not None:
-        counts["neuron"] = inputs_of(down)  # not every layer has as many
+    if edit.expert:
+        return replace(edit, layer=layer, index=_expert_neuron(edit, layers[layer]), expert="")
+    # Not every layer has as many neurons.
+    counts = {"head": recording.model.anatomy.heads, "neuron": layers[layer].neuron_count}
     index = _index(edit.index, counts[edit.part], edit.part, f"in layer {layer}")
     return replace(edit, layer=layer, index=index)
+
+
+def _expert_neuron(edit: Edit, parts: Layer) -> int:
+    """Return the number of a neuron of an expert among all neurons of its layer.
+
+    Raises:
+        ScopeError: the layer has no experts, or there is no such expert or neuron.
+    """
+    neurons, index = parts.neurons, edit.index
+    assert index is not None
+    if neurons is None:
+        reason = parts.no_neurons and f": {parts.no_neurons}"
+        raise WrongUseError(
+            f"layer {edit.layer} has no experts whose neurons were found{reason}", "another layer"
+        )
+    if edit.expert == SHARED:
+        count = neurons.in_features - neurons.routed
+        return neurons.routed + _index(index, count, "neuron", "of shared experts")
+    expert = _index(int(edit.expert), neurons.weights.count, "expert")
+    width = neurons.weights.width
+    return expert * width + _index(index, width, "neuron", f"in expert {expert}")
 
 
 def _index(value: int, count: int, name: str, where: str = "") -> int:
@@ -177,8 +198,8 @@ def _change(edit: Edit, change: Change, grounds: EditContext) -> Change:
         return _own(edit, change, grounds.base)
     if edit.action == "mean":
         return replace(change, values=mean(grounds.base, change.site, change.layer, change.columns))
-    values = _from_b(edit, change.rows, grounds, change.site, change.layer)
-    return replace(change, values=values[:, change.columns])
+    values = _from_b(edit, change.rows, grounds, change.site, change.layer, change.columns)
+    return replace(change, values=values)
 
 
 def _own(edit: Edit, change: Change, base: Recording) -> Change:
@@ -309,22 +330,32 @@ def head_columns(recording: Recording, layer: int, head: int) -> slice:
 @torch.no_grad()
 def mean(recording: Recording, site: Site, layer: int, columns: slice) -> Tensor:
     """Return a site's mean over the prompt in a pass. [1, column]"""
-    return written(recording, site, layer)[:, columns].float().mean(0, keepdim=True)
+    return written(recording, site, layer, columns).float().mean(0, keepdim=True)
 
 
-def written(recording: Recording, site: Site, layer: int) -> Tensor:
+def written(recording: Recording, site: Site, layer: int, columns: slice = slice(None)) -> Tensor:
     """Return a site's tensor in a pass, as its module outputs it (unscaled). [row, column]"""
     if site == "heads":
-        return head_outputs(recording, layer).flatten(1)
+        return head_outputs(recording, layer).flatten(1)[:, columns]
     if site == "neurons":
-        return activations(recording, layer)
+        if recording.model.anatomy.layers[layer].neurons is None:
+            return activations(recording, layer)[:, columns]
+        numbers = torch.arange(columns.start, columns.stop, device=recording.model.device)
+        return neuron_columns(recording, layer, numbers).nan_to_num(0.0)
     rows = recording.rows(site, layer)
     assert rows is not None
     scale = 1.0 if site == "stream" else recording.model.anatomy.layers[layer].scale(site)
-    return rows if scale == 1.0 else rows / scale
+    return (rows if scale == 1.0 else rows / scale)[:, columns]
 
 
-def _from_b(edit: Edit, rows: range, grounds: EditContext, site: Site, layer: int) -> Tensor:
+def _from_b(
+    edit: Edit,
+    rows: range,
+    grounds: EditContext,
+    site: Site,
+    layer: int,
+    columns: slice = slice(None),
+) -> Tensor:
     """Return prompt B's tensor at a site, for the rows that replace `rows`. [row, column]"""
     other, count = grounds.other, len(grounds.base)
     if other is None:
@@ -341,7 +372,7 @@ def _from_b(edit: Edit, rows: range, grounds: EditContext, site: Site, layer: in
     there = source.rows(len(other))
     if len(there) not in (1, len(rows)):
         raise WrongUseError(f"it patches {len(rows)} tokens from {len(there)}", "as many, or one")
-    return written(other, site, layer)[there.start : there.stop]
+    return written(other, site, layer, columns)[there.start : there.stop]
 
 
 def anchored(edit: Edit) -> bool:

@@ -114,15 +114,17 @@ The answer is the likeliest next token; {pin-target} pins another. {versus} hold
 candidate that is chosen in the pane of the next token, else against the likeliest other one: what \
 is shown is then their difference. \
 Up and down choose a part, {edit-zero} ablates it or restores it, {take} goes there. {map-view} \
-goes round the largest parts, the neurons of the cursor's layer, and the layers."""
+goes round the largest parts, the neurons of the cursor's layer, the layers, and in a mixture of \
+experts the experts of the cursor's layer."""
     row: ClassVar[str] = "part"
     lists = ("part", "neuron")
     lens = "attribution"
-    views = ("parts", "neurons", "layers")
+    views = ("parts", "neurons", "layers", "experts")
     view_words: ClassVar[Mapping[str, str]] = {
         "parts": "parts, largest parts, heads and MLPs",
         "neurons": "neurons, neuron attribution, neurons of the answer",
         "layers": "layers, attribution by layer, accumulated",
+        "experts": "experts, which expert wrote the answer, mixture of experts",
     }
     asks = ("layer", "position", "target", "versus", "top_k")
     ABLATED: ClassVar[Mapping[str, Part]] = {
@@ -134,11 +136,16 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
     """The word in an edit for each kind of part that can be ablated."""
 
     def want(self, state: ViewState) -> Want:
-        """Return the want for the view; only the neurons depend on the cursor's layer."""
+        """Return the want for the view; neurons and experts depend on the cursor's layer."""
         want = super().want(state)
-        if want.focus.mode == "neurons":
+        if want.focus.mode in ("neurons", "experts"):
             return want
         return replace(want, focus=replace(want.focus, layer=Focus().layer))
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views; that of experts needs a layer with experts."""
+        mixed = state.info is not None and state.info.experts
+        return [at for at, view in enumerate(self.views) if view != "experts" or mixed]
 
     def listed(self, state: ViewState) -> Sequence[tuple[str, int, int]]:
         """Return the parts in the order of their rows, the one of several others left out."""
@@ -197,6 +204,8 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
         if part is None or target is None:
             return None
         _, layer, index = part
+        if target == "neuron":
+            return state.neuron_edit(layer, index)
         return Edit("zero", target, layer, None if index < 0 else index)
 
     def choose_edited(self, state: ViewState) -> ViewState:

@@ -23,16 +23,23 @@ class MlpPane(FigurePane):
     )
     usage: ClassVar[str] = """\
 Up and down choose a neuron, which the line in words then reads. In a layer that is a mixture of \
-experts the pane shows its router instead.
+experts the pane shows its router first, and {map-view} turns to the neurons of the experts that \
+ran.
 
 Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gated: Shazeer 2020, \
 "GLU Variants Improve Transformer"."""
+    views: ClassVar[tuple[str, ...]] = ("router", "neurons")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "router": "router, routing, experts",
+        "neurons": "neurons of experts, strongest neurons",
+    }
     row: ClassVar[str] = "neuron"
     lists = ("neuron",)
 
     def want(self, state: ViewState) -> Want:
         """Return the want for the top neurons, or for the router if the layer has experts."""
-        if state.info is not None and state.focus.layer in state.info.experts:
+        router = state.view_of(self.key, self.views) == "router"
+        if state.info is not None and state.focus.layer in state.info.experts and router:
             return Want(self.key, "experts", Focus(layer=state.focus.layer))
         focus = Focus(
             layer=state.focus.layer,
@@ -41,6 +48,11 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
             mode="neurons",
         )
         return Want(self.key, "mlp", focus)
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views: a layer without experts has no router."""
+        mixed = state.info is not None and state.focus.layer in state.info.experts
+        return range(len(self.views)) if mixed else (1,)
 
     def listed(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the neurons shown, in row order."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STRENGTH = 4
 """The strength of an offered steering along a token."""
-_PLACE = re.compile(r"(?:steer|swap) (\d+)|\w+ \w+ (\d+)(?:[./](\d*))?")
+_PLACE = re.compile(r"(?:steer|swap) (\d+)|\w+ \w+ (\d+)(?:[./]((?:(?:\d+|shared)\.)?\d*))?")
 """The layer, and the head, neuron or feature, that a line with an edit names."""
 
 
@@ -25,7 +25,8 @@ class Offered:
     """What edits can be about, at the cursor.
 
     Attributes:
-        layer, head, neuron: those under the cursor; None without any.
+        layer, head, neuron: those under the cursor; None without any. Of an expert the neuron is
+            `EXPERT.NEURON`.
         tokens: texts of tokens: the second candidate for the next token, the others, and those of
             the prompt.
         feature: the chosen feature, as edits name it; empty without one.
@@ -34,7 +35,7 @@ class Offered:
 
     layer: int
     head: int | None
-    neuron: int
+    neuron: str
     tokens: tuple[str, ...] = ()
     feature: str = ""
     dictionary: bool = False
@@ -55,7 +56,7 @@ class Offered:
         return cls(
             state.focus.layer,
             state.focus.head if state.info.heads else None,
-            state.focus.neuron or 0,
+            str(state.neuron_edit(state.focus.layer, state.focus.neuron or 0)).partition(".")[2],
             tuple(dict.fromkeys(tokens)),
             "" if feature is None else str(feature.feature),
             state.dictionary is not None,
@@ -125,6 +126,9 @@ def flaw(edit: Edit, info: ModelInfo) -> str:
         and not -info.heads <= edit.index < info.heads
     ):
         return f"there is no head {edit.index}: 0 to {info.heads - 1}"
-    if edit.part == "neuron" and edit.index is not None and edit.index >= (info.neurons or 0):
+    mixed = edit.expert or edit.layer in info.experts  # compiling the edit says what is wrong
+    if edit.part != "neuron" or edit.index is None or mixed:
+        return ""
+    if edit.index >= (info.neurons or 0):
         return f"there is no neuron {edit.index}: 0 to {(info.neurons or 1) - 1}"
     return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from llmscope.edits import Edit
+from llmscope.edits import SHARED, Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
 from llmscope.models.info import DictionaryFacts
@@ -197,7 +197,20 @@ class ViewState(EditList):
         if self.info is None:
             return None
         neuron = strongest if self.focus.neuron is None else self.focus.neuron
-        return Edit("zero", "mlp" if neuron is None else "neuron", self.focus.layer, neuron)
+        if neuron is None:
+            return Edit("zero", "mlp", self.focus.layer)
+        return self.neuron_edit(self.focus.layer, neuron)
+
+    def neuron_edit(self, layer: int, neuron: int) -> Edit:
+        """Return the edit that zeroes a neuron, which is named by its expert if it has one."""
+        edit = Edit("zero", "neuron", layer, neuron)
+        for at, experts, width in () if self.info is None else self.info.expert_neurons:
+            if at == layer:
+                expert, index = divmod(neuron, width)
+                if expert >= experts:
+                    return replace(edit, expert=SHARED, index=neuron - experts * width)
+                return replace(edit, expert=str(expert), index=index)
+        return edit
 
     def zero_feature(self, strongest: int | None) -> Edit | None:
         """Return the edit that zeroes the chosen feature, or the strongest; None if none is."""
