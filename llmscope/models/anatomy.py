@@ -21,6 +21,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
+from llmscope.models.recurrences import Recurrence, find_recurrence
 from llmscope.support.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -95,6 +96,7 @@ class Layer:
         mlp_parallel: a second MLP whose output is added to that of `mlp_write`, the experts'.
         embedded_write: like attention_write, for the part that adds the token's embedding for this
             layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
+        recurrence: how the mixer mixes tokens, if it calls a function of a known rule.
         experts: the experts of a mixture-of-experts MLP.
         router: the module that selects experts and their weights.
         scales: the factors that scale the writes before they are added; of a write that is not
@@ -118,6 +120,12 @@ class Layer:
     heads_norm: nn.Module | None = None
     mlp_parallel: nn.Module | None = None
     embedded_write: nn.Module | None = None
+    recurrence: Recurrence | None = None
+
+    @property
+    def mapped(self) -> Recurrence | None:
+        """The recurrence that mixes the tokens in place of attention; None with attention."""
+        return self.recurrence if self.attention is None else None
 
     @property
     def sort(self) -> str:
@@ -370,6 +378,17 @@ class Anatomy:
         """Return whether the layers are of more than one kind."""
         return len({layer.kind for layer in self.layers}) > 1
 
+    def heads_at(self, layer: int) -> int:
+        """Return the number of heads of a layer; of one without attention, the number of its maps.
+
+        Args:
+            layer: the layer; one below 0 counts from the end. Outside of the model, any.
+        """
+        if not -len(self.layers) <= layer < len(self.layers):
+            return self.heads
+        mapped = self.layers[layer].mapped
+        return self.heads if mapped is None else mapped.count
+
     def require_readout(self) -> Readout:
         """Return the readout.
 
@@ -548,6 +567,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         mlp_parallel=beside,
         heads_norm=None if attention is None else child_of(attention, HEADS_NORM),
         embedded_write=child_of(module, EMBEDDED),
+        recurrence=find_recurrence(mixing.mixer),
     )
 
 
