@@ -18,9 +18,11 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
-from llmscope.record.derive.verify import CAPABILITIES, WRITES
+from llmscope.record.derive.token_maps import token_map
+from llmscope.record.derive.verify import CAPABILITIES, MAPS, WRITES
 from llmscope.scope.scope import Scope
 from tests.all_families import NOT_BUILT, small_model
+from tests.recurrences import caught_in
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]  # longer than the windows of 6
 BEFORE = 9
@@ -108,7 +110,7 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
     scope.record(IDS[:BEFORE])
     scope.look("tokens")
     recording = scope.record(IDS)
-    for name in CAPABILITIES:
+    for name in (*CAPABILITIES, MAPS):
         verdicts = scope.verdicts.layers[name]
         refused = [verdict.reason for verdict in verdicts if verdict.status == "refused"]
         row.cells[name] = len(verdicts) - len(refused), refused[0] if refused else ""
@@ -142,8 +144,24 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
             own = caught.choice(layer.router)
             row.compare(f"{here} experts", weights, own[1])
             row.compare(f"{here} chosen experts", chosen, own[2])
+    _maps(row, scope, plain)
     _saliency(row, scope, plain)
     _patterns(row, scope, plain)
+
+
+def _maps(row: Row, scope: Scope, plain: Any) -> None:
+    """Maps of layers without attention, beside recurrences in float64 of the plain model."""
+    layers = scope.loaded_model.anatomy.layers
+    mapped = [at for at in range(len(layers)) if scope.verdicts(MAPS, at).status == "verified"]
+    if not mapped:
+        return
+    paths = {module: name for name, module in scope.model.named_modules()}
+    calls = caught_in(plain, [plain.get_submodule(paths[layer.module]) for layer in layers], IDS)
+    for index in mapped:
+        own = torch.cat([call.map() for call in calls[index]])
+        for head in range(len(own)):
+            found = token_map(scope.latest, index, head, range(len(IDS)))
+            row.compare(f"layer {index} map {head}", found, own[head])
 
 
 def _saliency(row: Row, scope: Scope, plain: Any) -> None:

@@ -14,7 +14,7 @@ from llmscope.draw.cells import Line, plain_text
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
 from llmscope.draw.styles import Ramp, Styles
-from llmscope.figure import Figure
+from llmscope.figure import SIGNED_WEIGHT, Figure
 
 DECADES = 3
 """A positive scale that spans more decades than this is logarithmic."""
@@ -110,8 +110,11 @@ def largest_magnitude(values: NDArray[np.floating[Any]]) -> float:
 
 
 def is_difference(figure: Figure) -> bool:
-    """Return whether the values are differences of two passes, which need a signed scale."""
-    return bool(figure.extra.get("change"))
+    """Return whether the values are differences of two passes, or signed weights of a map.
+
+    Both need a signed scale.
+    """
+    return bool(figure.extra.get("change")) or figure.unit == SIGNED_WEIGHT
 
 
 def in_decades(figure: Figure) -> bool:

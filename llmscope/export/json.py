@@ -103,6 +103,7 @@ def _model_dict(info: ModelInfo) -> dict[str, Any]:
         "architecture": info.architecture,
         "layers": info.layers,
         "heads": info.heads,
+        **({"maps": list(info.maps)} if info.maps else {}),
         "width": info.width,
         "vocabulary": info.vocabulary,
         "parameters": info.parameters,

@@ -3,6 +3,7 @@
 from llmscope.figure.figure import (
     LAYER_HEAD,
     MISSING,
+    SIGNED_WEIGHT,
     TRAINING_STEP,
     VERIFIED,
     Axis,
@@ -18,6 +19,7 @@ from llmscope.figure.kinds import Kind
 __all__ = [
     "LAYER_HEAD",
     "MISSING",
+    "SIGNED_WEIGHT",
     "TRAINING_STEP",
     "VERIFIED",
     "Axis",

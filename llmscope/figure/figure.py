@@ -188,6 +188,9 @@ class Focus:
         )
 
 
+SIGNED_WEIGHT = "signed weight"
+"""The unit of weights of both signs that do not sum to 1, which need a diverging scale."""
+
 MISSING = (
     *("prompt B", "context", "adapter", "reward model", "dictionary of features"),
     *("second model", "direction"),

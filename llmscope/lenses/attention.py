@@ -1,8 +1,12 @@
-"""The lens `attention`: the attention pattern of a head, or of several."""
+"""The lens `attention`: the attention pattern of a head, or of several.
+
+A layer that mixes its tokens by a recurrence or a convolution has an exact map in its place: the
+weights by which the values of earlier tokens make up what it gives at each token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,14 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import SIGNED_WEIGHT, Axis, Figure, Focus
 from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, block_labels
 from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
-from llmscope.support.numbers import share
+from llmscope.support.numbers import amount, share
 from llmscope.support.text import quoted_token
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llmscope.models.recurrences import Recurrence
     from llmscope.record.capture.recording import Recording
     from llmscope.record.fetch import Fetch, Fetching
 
@@ -37,6 +44,12 @@ SINGLE = ("raw", "value-weighted", "no-sink")
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Compute softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for future keys.
 
+    Of a layer without attention, the map of one head or channel in its place: signed weights w with
+    output_t = Σ w_ts v_s before the layer's gate, norm and projection. Their unit is "signed
+    weight", and `extra` names the `rule`. There, `value-weighted` is |w_ts| ‖v_s‖, `max` has the
+    weight of largest magnitude, and of more than 256 maps that many spread over all are taken
+    together; the modes no-sink and rollout are refused.
+
     Modes of one head: `raw`; `value-weighted`: ‖αᵢⱼ vⱼ W_O‖, the norm of the head's output at i
     that comes from j, with the gate of i where the model has one, without the projection's bias
     and before a norm or a scale that follows it; its unit is "norm"; `no-sink`: without the keys
@@ -50,9 +63,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     cells. All heads of a long prompt are always pooled, so that there are at most 2²⁴ cells.
     `extra`: layer, head (null for several), heads, mode, special (whether each token is special).
     """
-    length, heads = len(recording), recording.model.anatomy.heads
+    length, mapped = len(recording), recording.model.anatomy.layers[focus.layer].mapped
+    heads = recording.model.anatomy.heads_at(focus.layer)
     rows, pool = _extent(focus, length, heads)
-    title = _title(focus, heads)
+    title = _title(focus, heads) if mapped is None else _map_title(focus, mapped)
     try:
         values = yield from _values(recording, focus, rows, pool)
     except ValueError as finding:
@@ -65,21 +79,26 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         first = rows.start // pool
         queries = Axis("query", names[first : first + values.shape[-2]], rows.start, pool)
         keys = Axis("key", names, step=pool)
-        title += f" · max of {pool}×{pool} tokens"
-    several = (Axis("head", tuple(map(str, range(heads)))),) if focus.mode == "all" else ()
+        title += f" · {'max' if mapped is None else 'largest'} of {pool}×{pool} tokens"
+    several: tuple[Axis, ...] = ()
+    if focus.mode == "all":
+        names = tuple(map(str, _heads(recording, focus.layer)))
+        several = (Axis("head", names),)
+    unit = "probability" if mapped is None else SIGNED_WEIGHT
     yield Figure(
         lens="attention",
         title=title,
         kind="heatmap",
         axes=(*several, queries, keys),
         values=values,
-        unit="norm" if focus.mode == "value-weighted" else "probability",
+        unit="norm" if focus.mode == "value-weighted" else unit,
         extra={
             "layer": focus.layer,
             "head": focus.head if focus.mode in SINGLE else None,
             "heads": heads,
             "mode": focus.mode,
             "special": special,
+            **({} if mapped is None else {"rule": mapped.rule.name, "of": mapped.rule.unit}),
         },
     )
 
@@ -94,6 +113,30 @@ def _title(focus: Focus, heads: int) -> str:
         return f"{title}{focus.mode} of {heads} heads"
     how = {"value-weighted": " · weighted by values", "no-sink": " · no first and special tokens"}
     return f"{title}head {focus.head}{how.get(focus.mode, '')}"
+
+
+def _map_title(focus: Focus, mapped: Recurrence) -> str:
+    """Return a title that says whose map it is: no softmax has made it."""
+    from llmscope.record.derive.token_maps import MOST_MAPS
+
+    rule, unit, count = mapped.rule, mapped.rule.unit, mapped.count
+    title = f"Map of the {rule.name} · layer {focus.layer} "
+    several = f"{count} {unit}s" if count <= MOST_MAPS else f"{MOST_MAPS} of {count} {unit}s"
+    if focus.mode == "all":
+        return f"{title}· {'all ' * (count <= MOST_MAPS)}{several}"
+    if focus.mode not in SINGLE:
+        return f"{title}{focus.mode} of {several}"
+    how = {"value-weighted": " · weighted by values"}
+    return f"{title}{unit} {focus.head}{how.get(focus.mode, '')}"
+
+
+def _heads(recording: Recording, layer: int) -> Sequence[int]:
+    """Return the heads that stand for all of a layer."""
+    from llmscope.record.derive.token_maps import chosen_maps
+
+    if recording.model.anatomy.layers[layer].mapped is not None:
+        return chosen_maps(recording, layer)
+    return range(recording.model.anatomy.heads)
 
 
 def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
@@ -117,9 +160,10 @@ def _values(
 
     length = len(recording)
     if focus.mode == "all":
-        heads = range(recording.model.anatomy.heads)
         every = []
-        for head in heads:  # one by one: all at once may not fit on the device
+        for head in _heads(
+            recording, focus.layer
+        ):  # one by one: all at once may not fit on the device
             alone = replace(focus, mode="raw", head=head, span=(0, length))
             every.append((yield from _values(recording, alone, rows, pool)))
         return np.stack(every)
@@ -140,7 +184,10 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArra
     from llmscope.record.derive.tensors import pattern
     from llmscope.record.fetch import on_cpu
 
-    if focus.mode == "rollout":
+    mapped = recording.model.anatomy.layers[focus.layer].mapped is not None
+    if mapped:
+        total = _map(recording, focus, rows)
+    elif focus.mode == "rollout":
         total = patterns.rollout(recording, focus.layer, rows)
     elif focus.mode == "mean":
         total = patterns.mean_pattern(recording, focus.layer, rows)
@@ -150,7 +197,7 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArra
             total = total.maximum(pattern(recording, focus.layer, head, rows))
     else:
         total = pattern(recording, focus.layer, focus.head, rows)
-    if focus.mode == "value-weighted":
+    if focus.mode == "value-weighted" and not mapped:
         total = total * patterns.value_lengths(recording, focus.layer, focus.head, rows)
     (near,) = yield from on_cpu(total)
     weights: NDArray[np.float32] = near.numpy().astype(np.float32)
@@ -159,11 +206,28 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArra
     return weights
 
 
+def _map(recording: Recording, focus: Focus, rows: range) -> Tensor:
+    """Return rows of the map of one head, or of several reduced one by one. [query, key]"""
+    from llmscope.record.derive.token_maps import reduced_maps, value_lengths, whole_map
+
+    if focus.mode == "value-weighted":
+        lengths = value_lengths(recording, focus.layer, focus.head)
+        return whole_map(recording, focus.layer, focus.head, rows).abs() * lengths
+    if focus.mode in SINGLE:
+        return whole_map(recording, focus.layer, focus.head, rows)
+    return reduced_maps(recording, focus.layer, rows, largest=focus.mode == "max")
+
+
 def _pooled(
     recording: Recording, focus: Focus, rows: range, pool: int
 ) -> Fetching[NDArray[np.float32]]:
-    """Return the maximum of each block of queries and keys, in chunks of queries. [query, key]"""
+    """Return the maximum of each block of queries and keys, in chunks of queries. [query, key]
+
+    Of a map the value of largest magnitude, with its sign.
+    """
     length = len(recording)
+    mapped = recording.model.anatomy.layers[focus.layer].mapped is not None
+    reduce = _largest if mapped else np.fmax.reduceat
     edges = np.arange(0, length, pool)
     values = np.full((-(-len(rows) // pool), len(edges)), np.nan, dtype=np.float32)
     # A rollout costs as much for a few rows as for all, and is never long.
@@ -171,17 +235,26 @@ def _pooled(
     for start in range(rows.start, rows.stop, chunk):
         chunk_rows = range(start, min(start + chunk, rows.stop))
         weights = yield from _weights(recording, focus, chunk_rows)
-        by_key = np.fmax.reduceat(weights, edges, axis=1)
-        by_block = np.fmax.reduceat(by_key, np.arange(0, len(chunk_rows), pool), axis=0)
+        by_key = reduce(weights, edges, axis=1)
+        by_block = reduce(by_key, np.arange(0, len(chunk_rows), pool), axis=0)
         first = (start - rows.start) // pool
         values[first : first + len(by_block)] = by_block
     return values
 
 
+def _largest(
+    values: NDArray[np.float32], edges: NDArray[np.int64], axis: int
+) -> NDArray[np.float32]:
+    """Return the value of largest magnitude between edges along an axis."""
+    high = np.fmax.reduceat(values, edges, axis=axis)
+    low = np.fmin.reduceat(values, edges, axis=axis)
+    return np.where(-low > high, low, high)
+
+
 def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     """Yield what the token looks at most."""
     layer, head = figure.extra.get("layer", focus.layer), figure.extra.get("head")
-    if layer != focus.layer or head not in (None, focus.head) or figure.unit != "probability":
+    if layer != focus.layer or head not in (None, focus.head) or figure.unit == "norm":
         return
     *heads, queries, keys = figure.axes
     index = queries.index(focus.position)
@@ -191,11 +264,42 @@ def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     known = np.flatnonzero(np.isfinite(shares))
     if not len(known):
         return
+    if figure.unit == SIGNED_WEIGHT:
+        yield from _describe_weights(figure, keys, index, shares)
+        return
     key = int(known[shares[known].argmax()])
     mode = figure.extra.get("mode", "mean")
     who = "the rollout" if mode == "rollout" else f"{'mean' if heads else mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
     yield f"{who} looks most at {quoted_token(keys.labels[key])} ({share(float(shares[key]))})"
+
+
+def _describe_weights(
+    figure: Figure, keys: Axis, query: int, weights: NDArray[np.float32]
+) -> Iterator[str]:
+    """Yield the largest weight of a row of a map, and how far back half of all weights lie."""
+    key = int(np.nanargmax(np.abs(weights)))
+    head, of = figure.extra.get("head"), figure.extra["of"]
+    who = f"{figure.extra['mode']} of {of}s" if head is None else f"{of} {head}"
+    yield f"{who} takes most from {quoted_token(keys.labels[key])} ({float(weights[key]):+.3g})"
+    if len(figure.axes) == 2:
+        token = figure.axes[0].start + query
+        back = half_distance(weights[: token + 1])
+        if back is not None:
+            where = f"within {amount(back, 'token')} back" if back else "on the token itself"
+            yield f"half of |weight| {where}"
+
+
+def half_distance(weights: NDArray[np.float32]) -> int | None:
+    """Return how many tokens back half of the sum of magnitudes is reached; None if that is 0.
+
+    Args:
+        weights: those of the keys up to the query's own, which is at distance 0. [key]
+    """
+    passed = np.cumsum(np.abs(weights[::-1].astype(np.float64)))
+    if not len(passed) or not passed[-1] > 0:
+        return None
+    return int(np.argmax(passed >= passed[-1] / 2))
 
 
 LENS = Lens(
@@ -204,6 +308,7 @@ LENS = Lens(
     compute=compute,
     fetches=("raw", "value-weighted", "no-sink", "mean", "max"),
     needs=("patterns",),
+    maps=("raw", "value-weighted", "mean", "max", "all"),
     options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
     only_in={"head": SINGLE},
@@ -213,13 +318,20 @@ LENS = Lens(
         key("head", "head, from 0", "head", SINGLE),
         number(
             "weight",
-            "share of the query's attention",
-            unit="probability",
-            modes=("raw", "no-sink", "mean", "max", "all", "rollout"),
+            "share of the query's attention; signed weight of the map of a layer without attention",
+            unit="probability or signed weight",
+            modes=("raw", "mean", "max", "all"),
         ),
         number(
             "weight",
-            "length of what the head would write if it saw that token alone",
+            "share of the query's attention",
+            unit="probability",
+            modes=("no-sink", "rollout"),
+        ),
+        number(
+            "weight",
+            "length of what the head would write if it saw that token alone; of a map, |weight| "
+            "times the length of the value",
             unit="norm",
             modes=("value-weighted",),
         ),
@@ -242,7 +354,16 @@ The modes `mean`, `max` and `all` show the layer's heads together: a maximum's r
 1; `all` draws every head small, by its number. `rollout` follows attention from the first layer \
 to this one, as if each token were half itself and half what it looks at, on the mean of the \
 heads: where what stands here may have come from. It knows nothing of values, MLPs or what heads \
-do, and treats all heads alike. [ and ] change the head, { and } the layer, a the mode.""",
+do, and treats all heads alike.
+
+A layer without attention (state space, linear attention, short convolution) has an exact map in \
+its place, of each head or channel: what it gives at a token, before its gate, norm and \
+projection, is the sum of the values so far with these weights. They have both signs and sum to \
+nothing in particular, so the scale is diverging; the weight on the token itself includes what a \
+layer passes by its state. The line below says how many tokens back half of |weight| lies. \
+`value-weighted` is then |weight| times the length of the value; `no-sink` and `rollout` are of \
+shares, and refused. \
+[ and ] change the head, { and } the layer, a the mode.""",
     shows={
         "raw": "share of the query's attention that goes to each key, of one head",
         "value-weighted": (
@@ -257,10 +378,14 @@ do, and treats all heads alike. [ and ] change the head, { and } the layer, a th
     formula="""\
 α = softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation
 value-weighted: ‖αᵢⱼ vⱼ W_O‖
-rollout: A'ₗ … A'₁ A'₀ with A' = (A + I) / 2, rows scaled to a sum of 1""",
+rollout: A'ₗ … A'₁ A'₀ with A' = (A + I) / 2, rows scaled to a sum of 1
+without attention: outputₜ = Σₛ wₜₛ vₛ
+    Sₜ = aₜ Sₜ₋₁ + bₜ kₜ vₜᵀ (state space), aₜ Sₜ₋₁ + bₜ kₜ (vₜ − (aₜ Sₜ₋₁)ᵀ kₜ)ᵀ (delta rule)
+    wₜₛ = qₜᵀ (∏ of what each later token leaves of the state) bₛ kₛ""",
     sources="""\
 Kobayashi et al. 2020, "Attention is Not Only a Weight"; Abnar & Zuidema 2020, "Quantifying \
-Attention Flow", for the rollout.""",
+Attention Flow", for the rollout; Ali et al. 2024, "The Hidden Attention of Mamba Models", and \
+Yang et al. 2024, "Gated Delta Networks", for layers without attention.""",
     establishes="""\
 from which tokens this head takes its values at each token, and in what shares, in this pass.""",
     not_established="""\

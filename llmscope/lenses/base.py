@@ -66,6 +66,8 @@ class Lens:
             affects speed.
         needs: the capabilities (`readout`, `writes`, `patterns`, `activations`, `experts`) whose
             verdicts it relies on.
+        maps: the modes that show the map of a layer that mixes tokens without attention, where the
+            others need its pattern.
         own_logits: whether the model's own logits replace the readout's where that is refused.
         options: the options that change its figure, besides the mode.
         modes: values that `Focus.mode` may take, the default first.
@@ -112,6 +114,7 @@ class Lens:
     fetches: tuple[str, ...] = ()
     ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
     own_logits: bool = False
     options: tuple[LensOption[Any], ...] = ()
     modes: tuple[str, ...] = ()

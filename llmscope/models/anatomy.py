@@ -22,6 +22,7 @@ from llmscope.models.expert_neurons import ExpertNeurons, UnknownExpertsError, f
 from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
+from llmscope.models.recurrences import Recurrence, find_recurrence
 from llmscope.support.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -99,6 +100,7 @@ class Layer:
         mlp_parallel: a second MLP whose output is added to that of `mlp_write`, the experts'.
         embedded_write: like attention_write, for the part that adds the token's embedding for this
             layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
+        recurrence: how the mixer mixes tokens, if it calls a function of a known rule.
         experts: the experts of a mixture-of-experts MLP.
         router: the module that selects experts and their weights.
         neurons: the neurons of the experts; None where they were not found, and `no_neurons` says
@@ -126,6 +128,7 @@ class Layer:
     embedded_write: nn.Module | None = None
     neurons: ExpertNeurons | None = None
     no_neurons: str = ""
+    recurrence: Recurrence | None = None
 
     @property
     def neuron_count(self) -> int:
@@ -133,6 +136,11 @@ class Layer:
         if self.neurons is not None:
             return self.neurons.in_features
         return 0 if self.down is None else inputs_of(self.down)
+
+    @property
+    def mapped(self) -> Recurrence | None:
+        """The recurrence that mixes the tokens in place of attention; None with attention."""
+        return self.recurrence if self.attention is None else None
 
     @property
     def sort(self) -> str:
@@ -412,6 +420,17 @@ class Anatomy:
         """Return whether the layers are of more than one kind."""
         return len({layer.kind for layer in self.layers}) > 1
 
+    def heads_at(self, layer: int) -> int:
+        """Return the number of heads of a layer; of one without attention, the number of its maps.
+
+        Args:
+            layer: the layer; one below 0 counts from the end. Outside of the model, any.
+        """
+        if not -len(self.layers) <= layer < len(self.layers):
+            return self.heads
+        mapped = self.layers[layer].mapped
+        return self.heads if mapped is None else mapped.count
+
     def require_readout(self) -> Readout:
         """Return the readout.
 
@@ -603,6 +622,7 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         embedded_write=child_of(module, EMBEDDED),
         neurons=neurons,
         no_neurons=no_neurons,
+        recurrence=find_recurrence(mixing.mixer),
     )
 
 

@@ -61,6 +61,9 @@ class ModelInfo:
     """The text that the chat template writes around each role; empty until the template is run."""
     chat_words: frozenset[str] = frozenset()
     """Words of which a text that follows the chat template contains at least one."""
+    maps: tuple[int, ...] = ()
+    """How many maps each layer without attention has, one a head or channel; 0 of the others. Empty
+    if all layers have attention."""
     experts: tuple[int, ...] = ()
     """The indices of layers whose MLP is a mixture of experts."""
     expert_neurons: tuple[tuple[int, int, int], ...] = ()
@@ -88,6 +91,11 @@ class ModelInfo:
     versus: ModelInfo | None = None
     """The second model that it is compared with; None without one."""
 
+    def heads_at(self, layer: int) -> int:
+        """Return the number of heads of a layer, or of its maps if it has no attention."""
+        inside = -len(self.maps) <= layer < len(self.maps)
+        return (inside and self.maps[layer]) or self.heads
+
     @property
     def versus_name(self) -> str:
         """The name of the second model, with what tells it from the first; empty without one."""
@@ -114,6 +122,7 @@ def model_info(model: LoadedModel, base: LoadedModel, chat_words: frozenset[str]
         chat_words: see `ModelInfo`.
     """
     anatomy, adapted = model.anatomy, base.adapted
+    mapped = [layer.mapped for layer in anatomy.layers]
     return ModelInfo(
         spec=model.spec,
         name=model.name,
@@ -130,6 +139,7 @@ def model_info(model: LoadedModel, base: LoadedModel, chat_words: frozenset[str]
         revision=model.revision,
         notices=tuple(one_line(notice, NOTE) for notice in model.notices),
         chat_words=chat_words,
+        maps=tuple(0 if part is None else part.count for part in mapped) if any(mapped) else (),
         experts=tuple(i for i, layer in enumerate(anatomy.layers) if layer.experts is not None),
         expert_neurons=tuple(
             (at, layer.neurons.weights.count, layer.neurons.weights.width)

@@ -88,15 +88,18 @@ def focuses(
     focuses_so_far = [first]
     mode = first.mode or next(iter(chosen.modes), "")
     anatomy = scope.loaded_model.anatomy
-    counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
     placed = {column.name for column in chosen.columns if not column.modes or mode in column.modes}
     for option in EVERY:
-        if option in every and option in placed and counts[option]:
+        if option in every and option in placed:
             option_type = options()[option]
             focuses_so_far = [
                 option_type.set(focus, at)
                 for focus in focuses_so_far
-                for at in range(counts[option])
+                for at in (
+                    range(len(anatomy.layers))
+                    if option == "layer"
+                    else range(anatomy.heads_at(focus.layer)) or (focus.head,)
+                )
             ]
     return focuses_so_far
 
@@ -141,4 +144,5 @@ def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
         ValueError: a layer, head or position is out of range.
     """
     anatomy, length = scope.loaded_model.anatomy, len(recording)
-    return focus.resolve(layers=len(anatomy.layers), heads=anatomy.heads, positions=length)
+    heads = anatomy.heads_at(focus.layer)
+    return focus.resolve(layers=len(anatomy.layers), heads=heads, positions=length)

@@ -28,12 +28,14 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
 from llmscope.record.derive.row_checks import (
     OTHER_LOGITS,
+    check_maps,
     check_readout,
     check_rows,
     check_writes,
 )
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import (
+    MAPS,
     Verdicts,
     check_pattern_at,
     discrepancy,
@@ -313,11 +315,12 @@ def trust(
     ):
         return Verdict("refused", "it runs the prompt again, where a function might differ")
     layers = _layers(chosen, focus)
-    verdict = _over(chosen, layers, verdicts)
+    mapped = _mapped(chosen, recording, focus)
+    verdict = _over(chosen, layers, verdicts, mapped=mapped)
     if verdict.status == "refused":
         return verdict
     at_the_rows = _at_the_rows(chosen, recording, focus, layers, verdicts)
-    if "patterns" not in chosen.needs or recording.base is None:
+    if "patterns" not in chosen.needs or recording.base is None or mapped:
         return verdict.worst((yield from at_the_rows))
     edited = layers or ()  # for an edited pass, check the row in the focus
     *layer_verdicts, here = yield from together(
@@ -349,7 +352,16 @@ def _at_the_rows(
         for capability in ("patterns", "activations", "experts")
         for layer in (layers or () if capability in chosen.needs else ())
     ]
-    checks += [check_rows(recording, capability, layer, rows) for capability, layer in placed]
+    if _mapped(chosen, recording, focus):
+        head = focus.head if "head" in chosen.uses_in(focus.mode) else None
+        checks += [
+            check_maps(recording, layer, head, rows)
+            if capability == "patterns"
+            else check_rows(recording, capability, layer, rows)
+            for capability, layer in placed
+        ]
+    else:
+        checks += [check_rows(recording, capability, layer, rows) for capability, layer in placed]
     checked = iter((yield from together(checks)))
     next(checked)
     verdict = Verdict("verified")
@@ -375,10 +387,23 @@ def _layers(chosen: Lens, focus: Focus) -> range | None:
     return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
 
 
-def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
-    """Return the worst verdict of the capabilities that a lens needs, in `layers` unless None."""
+def _mapped(chosen: Lens, recording: Recording, focus: Focus) -> bool:
+    """Return whether a lens shows the map of a layer without attention in place of a pattern."""
+    mode = focus.mode or next(iter(chosen.modes), "")
+    return mode in chosen.maps and recording.model.anatomy.layers[focus.layer].mapped is not None
+
+
+def _over(
+    chosen: Lens, layers: range | None, verdicts: Verdicts, *, mapped: bool = False
+) -> Verdict:
+    """Return the worst verdict of the capabilities that a lens needs, in `layers` unless None.
+
+    Args:
+        mapped: whether it shows maps in place of patterns.
+    """
     worst = Verdict("verified")
-    for capability in chosen.needs:
+    needs = (MAPS if mapped and need == "patterns" else need for need in chosen.needs)
+    for capability in needs:
         if capability == "readout" and chosen.own_logits and verdicts(capability).reason:
             continue  # the model's own logits are shown
         if layers is None:

@@ -39,7 +39,7 @@ from llmscope.record.change_hooks import UnplacedRowsError, attached
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.record.derive.activation_cache import split_name
 from llmscope.record.derive.row_stats import check_finite
-from llmscope.record.derive.verify import CAPABILITIES, Verdicts
+from llmscope.record.derive.verify import Verdicts
 from llmscope.record.fetch import Fetch, Fetches, advance, beside, mapped, without_fetches
 from llmscope.scope import showing
 from llmscope.scope.instrumented import STALE, InstrumentedModel, trust
@@ -1387,13 +1387,15 @@ class Scope:
                 f"{chosen.name} has no mode {arguments.quoted(mode)}{close}; it has {there}"
             )
         resolved = focus.resolve(
-            layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
+            layers=len(anatomy.layers),
+            heads=anatomy.heads_at(focus.layer),
+            positions=len(recording),
         )
         return replace(resolved, mode=mode)
 
     def origin(self) -> Origin:
         """Return the provenance of the numbers of the model in use."""
-        verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
+        verdicts = {name: self.verdicts(name) for name in self.verdicts.capabilities}
         with self._at_rest():
             origin_of_a = origin(self.loaded_model, self.info(), verdicts)
         return (

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from llmscope.export import json_text, render
+from llmscope.figure import Focus
+from llmscope.lenses.attention import describe_cursor, half_distance
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import patterns
@@ -267,12 +269,72 @@ def test_all_heads_of_a_long_prompt_are_pooled(monkeypatch):
     np.testing.assert_array_equal(part.values, figure.values[:, 2:])
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_model_without_attention_is_refused(mode):
+@pytest.mark.parametrize("mode", ["no-sink", "rollout"])
+def test_what_is_said_of_shares_is_refused_without_attention(mode):
     figure = scope_of(small_model("mamba")).look("attention", mode=mode)
     assert figure.verdict.status == "refused"
     assert figure.verdict.reason.endswith(
         "this layer has no attention: a state space mixes its tokens"
+    )
+
+
+def test_modes_of_a_map_are_what_its_heads_make():
+    scope = scope_of(small_model("mamba2"))
+    every = scope.look("attention", layer=1, mode="all")
+    assert every.title == "Map of the Mamba-2 recurrence · layer 1 · all 4 heads"
+    assert [axis.name for axis in every.axes] == ["head", "query", "key"]
+    heads = every.values
+    one = scope.look("attention", layer=1, head=2)
+    assert (one.unit, one.extra["rule"]) == ("signed weight", "Mamba-2 recurrence")
+    assert one.title == "Map of the Mamba-2 recurrence · layer 1 head 2"
+    np.testing.assert_array_equal(one.values, heads[2])
+    assert np.isnan(one.values[0, 1:]).all()
+    assert (one.values < 0).any()
+    mean = scope.look("attention", layer=1, mode="mean")
+    np.testing.assert_allclose(mean.values, heads.mean(0), atol=1e-7)
+    largest = scope.look("attention", layer=1, mode="max").values
+    at = np.abs(np.nan_to_num(heads)).argmax(0)
+    np.testing.assert_array_equal(largest, np.take_along_axis(heads, at[None], 0)[0])
+    weighted = scope.look("attention", layer=1, head=2, mode="value-weighted")
+    assert weighted.unit == "norm"
+    ratio = weighted.values / np.abs(one.values)  # the length of each value, at every query
+    np.testing.assert_allclose(ratio[-1, :3], ratio[4, :3], rtol=1e-5)
+    pooled = scope.look("attention", layer=1, head=2, pool=2)
+    assert pooled.title.endswith("largest of 2×2 tokens")
+    block = one.values[4:6, 2:4].ravel()
+    assert pooled.values[2, 1] == block[np.abs(block).argmax()]
+
+
+def test_a_head_of_a_map_may_be_one_that_attention_does_not_have():
+    scope = scope_of(small_model("bamba"))
+    assert scope.look("attention", layer=0, head=-1).title.endswith("layer 0 head 5")
+    assert scope.look("attention", layer=1, head=-1).title == "Attention · layer 1 head 3"
+    with pytest.raises(ValueError, match="head 6 is out of range"):
+        scope.look("attention", layer=0, head=6)
+    with pytest.raises(ValueError, match="head 4 is out of range"):
+        scope.look("attention", layer=1, head=4)
+
+
+def test_half_of_the_weight_is_counted_from_the_token_itself():
+    assert half_distance(np.array([0.0, 0.0, -3.0], np.float32)) == 0
+    assert half_distance(np.array([-2.0, 0.5, 0.5], np.float32)) == 2
+    assert half_distance(np.array([0.0, 2.0, 1.0], np.float32)) == 1
+    assert half_distance(np.zeros(3, np.float32)) is None
+
+
+def test_the_readout_tells_what_a_head_remembers():
+    scope = scope_of(small_model("lfm2"))
+    figure = scope.look("attention", layer=0, head=3)
+    own = figure.values[-1]
+    key = int(np.nanargmax(np.abs(own)))
+    back = half_distance(own)
+    most, half = describe_cursor(figure, Focus(layer=0, head=3, position=len(own) - 1))
+    assert most.startswith("channel 3 takes most from ‹")
+    assert most.endswith(f"({own[key]:+.3g})")
+    assert half == (
+        "half of |weight| on the token itself"
+        if not back
+        else f"half of |weight| within {back} token{'s' * (back > 1)} back"
     )
 
 

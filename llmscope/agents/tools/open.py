@@ -39,13 +39,11 @@ def open_model(session: AgentSession, arguments: Mapping[str, Any], call: AgentC
 
 
 def _facts(session: AgentSession, scope: Scope) -> list[str]:
-    from llmscope.record.derive.verify import CAPABILITIES
-
     info = scope.info()
     context = "" if info.context is None else f", context {info.context:,} tokens"
     names_by_status: dict[str, list[str]] = {}
     reasons = []
-    for name in CAPABILITIES:
+    for name in scope.verdicts.capabilities:
         verdict = scope.verdicts(name)
         names_by_status.setdefault(verdict.status, []).append(name)
         if verdict.reason:

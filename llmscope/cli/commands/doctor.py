@@ -93,7 +93,6 @@ def _examined(scope: Scope) -> dict[str, Any]:
     """Return facts about the model and its verdicts, measured on the model itself."""
     begun = time.perf_counter()
     from llmscope.record.compare.float64_check import check_in_float64
-    from llmscope.record.derive.verify import CAPABILITIES
 
     info, verdicts = scope.info(), scope.verdicts
     seconds = round(time.perf_counter() - begun, 2)
@@ -102,7 +101,7 @@ def _examined(scope: Scope) -> dict[str, Any]:
     def plain_verdicts(layers: Sequence[int] | None) -> dict[str, Any]:
         return {
             name: _plain(verdicts.over(name, layers), exact.over(name, layers))
-            for name in CAPABILITIES
+            for name in verdicts.capabilities
         }
 
     return {

@@ -243,7 +243,8 @@ def _screen(
     info = scope.info()
     focus = wanted.focus
     if positions:  # an empty prompt is reported by the engine
-        focus = focus.resolve(layers=info.layers, heads=info.heads, positions=positions)
+        heads = info.heads_at(focus.layer)
+        focus = focus.resolve(layers=info.layers, heads=heads, positions=positions)
     width, height = wanted.size if isinstance(wanted.size, tuple) else SCREEN_SIZE
     picture = capture(
         lambda post: Engine(lambda _: scope, post),

@@ -19,6 +19,7 @@ from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.models.fast_linear import fast_rows
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
+from llmscope.record.capture.mixer_calls import MixerCalls, begin, end, listening
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.random_state import random_states
@@ -77,6 +78,8 @@ class LayerTap:
         self.entry: MlpInput | None = None  # set once the way to derive the MLP's input is known
         self.output_gate: OutputGate = "nothing"  # until it is measured
         self.in_sight = False  # whether the MLP's activations are kept
+        self.recurrence = layer.recurrence
+        self.mixing: MixerCalls | None = None
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._out = layer.attention_out
@@ -105,6 +108,9 @@ class LayerTap:
                 hooks.before(place, self._keep_choice)
             else:
                 hooks.after(place, lambda _, args, output: self._keep_choice(_, args, {}, output))
+        if layer.recurrence is not None:
+            hooks.before(layer.recurrence.module, self._begin_mixing)
+            hooks.after(layer.recurrence.module, self._end_mixing)
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.cancelled():
@@ -200,6 +206,21 @@ class LayerTap:
 
         handle = out.register_forward_pre_hook(catch, prepend=True)
 
+    def _begin_mixing(self, *_: Any) -> None:
+        if self.taps.whole:
+            self.mixing = None
+            begin(self)
+
+    def _end_mixing(self, *_: Any) -> None:
+        end()
+
+    def mixer_called(self, arguments: dict[str, Any], output: Tensor) -> None:
+        """Keep what the recurrence received and gave."""
+        assert self.recurrence is not None
+        if self.mixing is None:
+            self.mixing = MixerCalls(self.recurrence)
+        self.mixing.add(arguments, output)
+
     def overwritten(self) -> bool:
         """Return whether the model changed kept tensors in place; copy those from now on."""
         changed = {
@@ -237,7 +258,8 @@ class LayerTap:
         stream, *others = (tensors.get(name) for name in names)
         assert stream is not None
         named = {name: tensors.get(name) for name in ("embedded_write", "visible_from", "key_bias")}
-        return LayerRows(stream, *others, **named, entry=self.entry)
+        mixing, self.mixing = self.mixing, None
+        return LayerRows(stream, *others, **named, entry=self.entry, mixing=mixing)
 
 
 class LayerHooks:
@@ -253,6 +275,9 @@ class LayerHooks:
         self.layers = [LayerTap(self, layer) for layer in anatomy.layers]
         self.hooks.after(anatomy.layers[-1].module, self._leave)
         self._route = listen(model, anatomy, list(self.layers))
+        self._recurrences = [
+            layer.recurrence for layer in anatomy.layers if layer.recurrence is not None
+        ]
         self._readout = anatomy.readout
         self._depth = 0
         self._state = RestoredBuffers(model)
@@ -279,6 +304,7 @@ class LayerHooks:
                 self._route.taken(),
                 self._state.restored(),
                 nullcontext() if matrix is None else fast_rows(matrix),
+                listening(self._recurrences) if self._recurrences else nullcontext(),
             ):
                 if self._depth == 1:
                     self.hooks.place()
@@ -367,7 +393,7 @@ class LayerHooks:
         """Discard the rows of an unfinished pass."""
         self._final = None
         for tap in self.layers:
-            tap.kept, tap.keys, tap.values = {}, None, None
+            tap.kept, tap.keys, tap.values, tap.mixing = {}, None, None, None
 
 
 _taps: WeakKeyDictionary[Any, ref[LayerHooks]] = WeakKeyDictionary()

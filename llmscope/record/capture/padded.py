@@ -18,7 +18,7 @@ from llmscope.errors import WrongValueError
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.lengths import ROW, same_row
 from llmscope.record.capture.recorder import Cancel, Recorder
-from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
+from llmscope.record.capture.recording import WHOLE, LayerRows, Prompt, Recording, Segment
 from llmscope.record.norms import bound
 
 Entry = TypeVar("Entry")
@@ -229,7 +229,7 @@ def _own(tensor: Tensor | None, index: int, length: int) -> Tensor | None:
     return None if tensor is None else tensor[index, :, :length].clone()
 
 
-_TENSORS = tuple(field.name for field in fields(LayerRows) if field.name != "entry")
+_TENSORS = tuple(field.name for field in fields(LayerRows) if field.name not in WHOLE)
 
 
 def _check_apart(segment: Segment, count: int, longest: int) -> None:
@@ -267,6 +267,7 @@ def _of_prompt(segment: Segment, index: int, longest: int, length: int) -> Segme
         LayerRows(
             **{name: cut(name, getattr(layer, name)) for name in _TENSORS},  # type: ignore[arg-type]
             entry=layer.entry,
+            mixing=None if layer.mixing is None else layer.mixing.rows(start, length),
         )
         for layer in segment.layers
     ]

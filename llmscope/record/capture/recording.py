@@ -20,6 +20,7 @@ from llmscope.errors import ScopeError, WrongTypeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.growing_cache import Claim
+from llmscope.record.capture.mixer_calls import MixerCalls
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change
@@ -56,6 +57,8 @@ class LayerRows:
             float32; None: 1. [row, input]
         mixed: pattern · values, the attention function's output, kept if more than a gate follows,
             so that no head has a write of its own. [row, input]
+        mixing: what the layer's recurrence received and gave, for all rows from the first token
+            on; None if it has none, or for rows without those before them.
     """
 
     stream: Tensor
@@ -74,6 +77,7 @@ class LayerRows:
     visible_from: Tensor | None = field(default=None, kw_only=True)
     key_bias: Tensor | None = field(default=None, kw_only=True)
     entry: MlpInput | None = field(default=None, kw_only=True)
+    mixing: MixerCalls | None = field(default=None, kw_only=True)
 
     @property
     def mlp_input_module(self) -> Tensor | None:
@@ -81,6 +85,8 @@ class LayerRows:
         return self.kept_entry if self.entry is None else self.entry(self)
 
 
+WHOLE = ("entry", "mixing")
+"""What belongs to all rows of a layer, and is no tensor."""
 RESIDENT = ("visible_from", "key_bias")
 """Tensors of a few numbers per row, which later queries need: they are never released."""
 BLOCK = 128
@@ -362,7 +368,7 @@ class Recording:
         return layer_rows
 
     def _all_rows(self, layer: int, wanted: range) -> LayerRows:
-        names = [rows_field.name for rows_field in fields(LayerRows) if rows_field.name != "entry"]
+        names = [part.name for part in fields(LayerRows) if part.name not in WHOLE]
         tensors = {name: self.rows(name, layer, wanted) for name in names}
         tensors["visible_from"] = self.visible_from(layer, wanted)
         entry = self.parts[-1][0].layers[layer].entry
@@ -419,7 +425,8 @@ def narrowed(rows: LayerRows, start: int, count: int, *, copy: bool = False) -> 
         if isinstance(value := getattr(rows, rows_field.name), Tensor)
         for part in (value.narrow(row_dim(rows_field.name), start, count),)
     }
-    return replace(rows, **tensors)  # type: ignore[arg-type]
+    mixing = rows.mixing if start == 0 else None
+    return replace(rows, **tensors, mixing=mixing)  # type: ignore[arg-type]
 
 
 def _row_tensor(segment: Segment, layer: int, name: str, start: int, count: int) -> Tensor | None:
@@ -453,7 +460,7 @@ def _join_rows(rows: Sequence[LayerRows]) -> LayerRows:
         for rows_field in fields(LayerRows)
         if isinstance(getattr(rows[0], rows_field.name), Tensor)
     }
-    return replace(rows[0], **tensors)  # type: ignore[arg-type]
+    return replace(rows[0], **tensors, mixing=None)  # type: ignore[arg-type]
 
 
 def _hollow(rows: LayerRows) -> LayerRows:

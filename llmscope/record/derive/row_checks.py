@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import Readout
 from llmscope.record.capture.model_state import state_of
@@ -29,6 +30,7 @@ from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.row_stats import UNFINITE, check_finite
 from llmscope.record.derive.tensors import logits
+from llmscope.record.derive.token_maps import chosen_maps, mixed_by_maps
 from llmscope.record.derive.verify import (
     CHECKS,
     WRITES,
@@ -248,6 +250,39 @@ def _known_comparison(
         torch.from_numpy(np.concatenate(sums, axis=1)),
     )
     return Comparison(*tensors)
+
+
+def check_maps(
+    recording: Recording, layer: int, head: int | None, rows: range
+) -> Fetching[Verdict]:
+    """Return the verdict on the maps of a layer without attention, at rows of a recording.
+
+    Args:
+        recording: the recording, with its edits.
+        layer: the layer.
+        head: the head whose map is shown; None: all, of which `ROWS` are checked.
+        rows: the rows that are shown, of which the last `ROWS` are checked.
+    """
+    yield from check_finite(recording)
+    finite = _finite(recording, rows)
+    checked = finite[-ROWS:]
+    if not len(checked):
+        return VERIFIED
+    key = ("checked maps", layer, head, checked)
+    if key not in recording.memo:
+        try:
+            heads = chosen_maps(recording, layer) if head is None else range(head, head + 1)
+            compared = compare(*mixed_by_maps(recording, layer, heads, checked))
+            (near,) = yield from on_cpu(compared)
+            verdict = judge(Comparison.of(near), recording.model.dtype, checked)
+        except WrongValueError as finding:
+            verdict = Verdict("refused", finding.message)
+        if len(checked) < len(finite) and verdict.status == "verified":
+            part = f"at the last {len(checked)} of {len(finite)} tokens"
+            verdict = replace(verdict, within=f"{verdict.within}, {part}".removeprefix(", "))
+        recording.memo[key] = verdict
+    answer: Verdict = recording.memo[key]
+    return answer
 
 
 def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:

@@ -1,4 +1,4 @@
-"""Verdicts: five identities, checked on the model itself with a short probe when it loads.
+"""Verdicts: six identities, checked on the model itself with a short probe when it loads.
 
     readout      unembed(norm(last stream))        = the logits
     writes       stream + attention + MLP           = the next stream, each sum normed in
@@ -6,6 +6,7 @@
     patterns     W_O(gate ∘ (pattern · values))     = attention's write
     activations  W_down(activations)                = the MLP's write
     experts      Σ weight · expert (+ shared)       = the MLP's write
+    maps         map · values                       = the output of a layer's recurrence
 
 Each is compared row by row, relative to the largest magnitude of the row, so that one position
 of huge activations does not hide the rest. A capability whose identity fails is refused, with the
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
@@ -46,11 +48,16 @@ from llmscope.record.derive.tensors import (
     mixed_values,
     mlp_output,
 )
+from llmscope.record.derive.token_maps import call_of, mixed_by_maps
 from llmscope.record.fetch import Fetching, fetched, on_cpu, together
 from llmscope.record.norms import bound
 from llmscope.support.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
+MAPS = "maps"
+"""The capability of layers that mix tokens without attention, beside those of every model."""
+ATTENDS = "this layer has attention, whose patterns are shown"
+"""Why a layer has no map."""
 PROBE = 12
 
 WRITES = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
@@ -65,6 +72,12 @@ class Verdicts:
     """The verdicts on a model. `layers`: capability -> one per layer (a single one for readout)."""
 
     layers: Mapping[str, tuple[Verdict, ...]]
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Those that say something of the model: `maps` only where a layer may have one."""
+        of_attention = all(verdict.reason == ATTENDS for verdict in self.layers[MAPS])
+        return CAPABILITIES if of_attention else (*CAPABILITIES, MAPS)
 
     def __call__(self, capability: str, layer: int | None = None) -> Verdict:
         """Return the verdict for one layer, or for the whole model: partial if some layers fail."""
@@ -89,7 +102,7 @@ class Verdicts:
 
 
 def verify(recorder: Recorder) -> Verdicts:
-    """Check the five identities on the model with a probe of a few tokens."""
+    """Check the identities on the model with a probe of a few tokens."""
     model = recorder.model
     prompt = probe(model)
     gates, own_logits = output_gate.measure(model, prompt.ids)
@@ -124,6 +137,7 @@ def verify(recorder: Recorder) -> Verdicts:
             ),
             "activations": each(partial(_activations, recording)),
             "experts": each(partial(_experts, recording)),
+            MAPS: each(partial(_maps, recording)),
         }
     )
 
@@ -329,6 +343,28 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
     if mixed is not None:
         return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
     return compare(attention_output(recording, layer, rows), write)
+
+
+def _maps(recording: Recording, layer: int) -> Tensor:
+    """Compare all maps of a layer with what its recurrence gave, at all rows."""
+    parts = recording.model.anatomy.layers[layer]
+    if parts.attention is not None and parts.parallel_kind:
+        raise NotApplicable(f"{ATTENDS}; of the {parts.parallel_kind} beside it there is no map")
+    if parts.attention is not None:
+        raise NotApplicable(ATTENDS)
+    if parts.kind == "feed-forward":
+        raise NotApplicable(WITHOUT_PATTERN[parts.kind])
+    if parts.mapped is None:
+        raise NotApplicable("no function was found that mixes this layer's tokens by a known rule")
+    try:
+        heads = call_of(recording, layer).heads
+    except WrongValueError as finding:
+        raise NotApplicable(finding.message) from None
+    if heads != parts.mapped.count:
+        raise NotApplicable(
+            f"this layer has {heads} maps, and its module says {parts.mapped.count}"
+        )
+    return compare(*mixed_by_maps(recording, layer, range(heads), range(len(recording))))
 
 
 def _activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:

@@ -41,7 +41,8 @@ def read_place(text: str, state: ViewState) -> TypedPlace | str:
         return "a number, such as {}, {} or {}".format(*examples(state))
     if state.info is None:
         return "the model is still loading"
-    counts = (state.info.layers, state.info.heads, len(state.tokens))
+    layer = numbers[0] if numbers[0] is not None else state.focus.layer
+    counts = (state.info.layers, state.info.heads_at(layer), len(state.tokens))
     places: list[int | None] = []
     for name, number, count in zip(("layer", "head", "token"), numbers, counts, strict=True):
         if number is not None and not -count <= number < count:

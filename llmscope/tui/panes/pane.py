@@ -271,7 +271,11 @@ class FigurePane(HostedWidget, can_focus=True):
         """
         axes = {self.row_axis(state), self.column_axis(state), *self.clicks}
         head = hit.get("head", hit.get("component"))
-        if head is not None and state.info is not None and head >= state.info.heads:
+        if (
+            head is not None
+            and state.info is not None
+            and head >= state.info.heads_at(state.focus.layer)
+        ):
             head = None  # the column of a part that is no head
         state = state.move_to(
             layer=self.layer_at(hit.get("layer")) if "layer" in axes else None,

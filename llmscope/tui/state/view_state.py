@@ -226,7 +226,7 @@ class ViewState(EditList):
         focus = replace(
             self.focus,
             layer=_index(self.focus.layer, info.layers),
-            head=_index(self.focus.head, info.heads),
+            head=_index(self.focus.head, info.heads_at(_index(self.focus.layer, info.layers))),
         )
         state = replace(self, info=info, focus=focus, adapter=info.adapter)
         if self.info is not None and self.info.spec == info.spec:
@@ -285,8 +285,9 @@ class ViewState(EditList):
         if self.info is not None:
             if layer is not None:
                 focus = replace(focus, layer=_clamp(layer, self.info.layers))
-            if head is not None and self.info.heads:
-                focus = replace(focus, head=_clamp(head, self.info.heads))
+            heads = self.info.heads_at(focus.layer)
+            if heads and (head is not None or focus.layer != self.focus.layer):
+                focus = replace(focus, head=_clamp(focus.head if head is None else head, heads))
             if focus.layer != self.focus.layer:
                 focus = replace(focus, neuron=None)
                 feature = self._feature_at(focus.layer)

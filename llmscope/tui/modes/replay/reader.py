@@ -142,6 +142,9 @@ def _info(model: Any) -> ModelInfo:
     heads, width, vocabulary, parameters = (_count(model.get(name), name) for name in numbers)
     if not layers:
         raise ValueError("its model has no layers")
+    maps = model.get("maps", [])
+    if not isinstance(maps, list) or len(maps) not in (0, layers):
+        raise ValueError("its model has no number of maps for each layer")
     spec = _text(model.get("spec"), "a model without a name")
     adapter = model.get("adapter")
     return ModelInfo(
@@ -150,6 +153,7 @@ def _info(model: Any) -> ModelInfo:
         architecture=_text(model.get("architecture")),
         layers=layers,
         heads=heads,
+        maps=tuple(_count(count, "maps") for count in maps),
         width=width,
         neurons=0,
         vocabulary=vocabulary,
@@ -252,7 +256,8 @@ def _focus(record: Any, info: ModelInfo, length: int) -> Focus:
             except (TypeError, ValueError):
                 raise ValueError(f"its focus has an invalid {option.name}") from None
             focus = option.set(focus, value)
-    return focus.resolve(layers=info.layers, heads=info.heads, positions=length)
+    heads = info.heads_at(focus.layer)
+    return focus.resolve(layers=info.layers, heads=heads, positions=length)
 
 
 def _count(value: Any, what: str, limit: int = 1 << 62) -> int:

@@ -1,0 +1,87 @@
+"""Layers that mix tokens by a recurrence or a convolution: the module, and the function it calls.
+
+transformers computes these in functions of the file that defines the layer, so that a faster kernel
+may take their place. The call of such a function is where queries, keys, values and decays pass
+just as they are used; `llmscope.record.capture.mixer_calls` listens there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to mix tokens that is linear in the values, so that it has an exact map.
+
+    Attributes:
+        name: the rule, in words.
+        functions: the names of the functions that compute it for a whole prompt.
+        sizes: the attributes of a module that may hold how many maps it has.
+        unit: what has a map of its own: "head" or "channel".
+    """
+
+    name: str
+    functions: tuple[str, ...]
+    sizes: tuple[str, ...]
+    unit: str = "head"
+
+
+RULES = (
+    Rule("gated delta rule", ("torch_chunk_gated_delta_rule",), ("num_v_heads",)),
+    Rule("Kimi delta rule", ("chunk_kimi_delta_attention",), ("num_heads",)),
+    Rule("Mamba-2 recurrence", ("mamba2_chunk_scan",), ("num_heads",)),
+    Rule("Mamba recurrence", ("mamba_selective_scan",), ("intermediate_size",), "channel"),
+)
+CONVOLUTION = Rule("short convolution", ("causal_conv1d_fn",), ("hidden_size",), "channel")
+"""Only of a layer without any other rule: the others begin with such a convolution."""
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The recurrence of a layer.
+
+    Attributes:
+        module: the module that calls the function.
+        rule: how it mixes tokens.
+        functions: the global names of the module's file, among which `rule.functions` are looked up
+            at each call.
+        count: the number of its maps, one for each head or channel; 0 if the module does not say.
+    """
+
+    module: nn.Module
+    rule: Rule
+    functions: dict[str, Any]
+    count: int
+
+
+def find_recurrence(mixer: nn.Module | None) -> Recurrence | None:
+    """Return the recurrence of a token mixer; None if it calls no function of a known rule."""
+    modules = [] if mixer is None else list(mixer.modules())
+    for rule in (*RULES, CONVOLUTION):
+        for module in modules:
+            forward = _own_forward(module)
+            if forward is None or not set(rule.functions) & set(forward.__code__.co_names):
+                continue
+            if all(callable(forward.__globals__.get(name)) for name in rule.functions):
+                return Recurrence(module, rule, forward.__globals__, _count(module, rule))
+    return None
+
+
+def _own_forward(module: nn.Module) -> Any:
+    """Return the undecorated function that is the module's forward; None if it is no function."""
+    forward: Callable[..., Any] = inspect.unwrap(type(module).forward)
+    return forward if inspect.isfunction(forward) else None
+
+
+def _count(module: nn.Module, rule: Rule) -> int:
+    convolution = getattr(module, "conv", None)
+    if rule is CONVOLUTION and isinstance(convolution, nn.Conv1d):
+        return convolution.out_channels
+    values = (getattr(module, name, None) for name in rule.sizes)
+    return next((value for value in values if isinstance(value, int)), 0)

@@ -1,0 +1,308 @@
+"""What the function received that mixes the tokens of a layer without attention, and what it gave.
+
+While a pass runs, the functions of `llmscope.models.recurrences` are replaced in the files of the
+layers by ones that delegate, and notify the layer that is running. Layers with attention alone have
+no part in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from llmscope.models.recurrences import Recurrence
+
+EPS = 1e-6
+"""Added to the squared length of queries and keys that the function itself norms."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixerCall:
+    """One call of a layer's recurrence, for all rows of a pass. A head may be a channel.
+
+    With state S, decay a = exp(decay), strength b, query q, key k and value v of a token:
+    S ← a S + b k vᵀ, or with `delta` S ← a S + b k (v − (a S)ᵀ k)ᵀ; the output is
+    `gate ∘ (Sᵀ q + skip v + bias)`. Query heads, or key heads, may serve several heads each.
+
+    Attributes:
+        query, key: [row, key head, state]; of a convolution, None.
+        value, output: [row, head, width]
+        decay: logarithm of what is left of the state. [row, head], or [row, head, state]; or with
+            `rates`, what those are multiplied by. [row, head]
+        rates: [head, state], if the decay is their product with `decay`.
+        strength: [row, head]; None: 1.
+        delta: whether what the state holds at the key already is taken off the value.
+        skip: weight of each token's own value beside the state. [head]
+        gate: [row, head, width]; None: 1.
+        bias: [head]; None: 0.
+        kernel: of a convolution, the weights, the own token's last. [head, distance]
+        flaw: why there is no map of this call; empty if there is one.
+    """
+
+    value: Tensor
+    output: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    decay: Tensor | None = None
+    rates: Tensor | None = None
+    strength: Tensor | None = None
+    delta: bool = False
+    skip: Tensor | None = None
+    gate: Tensor | None = None
+    bias: Tensor | None = None
+    kernel: Tensor | None = None
+    flaw: str = ""
+
+    @property
+    def heads(self) -> int:
+        """The number of maps."""
+        return self.value.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def rows(self, start: int, count: int) -> MixerCall:
+        """Return the call for the rows of one prompt, which begins at `start`, as copies."""
+        return replace(
+            self,
+            **{
+                name: tensor[start : start + count].clone()
+                for name in BY_ROW
+                if (tensor := getattr(self, name)) is not None
+            },
+        )
+
+
+BY_ROW = ("value", "output", "query", "key", "decay", "strength", "gate")
+"""The tensors of a call with a row for each token."""
+
+
+class MixerListener(Protocol):
+    """An object that is notified of the calls of its layer's recurrence."""
+
+    def mixer_called(self, arguments: dict[str, Any], output: Tensor) -> None:
+        """Receive the arguments by name, and the output without a state."""
+
+
+class _Running(threading.local):
+    """The layer whose recurrence is running in a thread."""
+
+    listener: MixerListener | None = None
+
+
+_running = _Running()
+_lock = threading.Lock()
+_replaced: dict[tuple[int, str], tuple[Any, Any, int]] = {}
+"""(id of a file's names, function) -> the function, what replaces it, and how many passes need it.
+"""
+
+
+def begin(listener: MixerListener) -> None:
+    """Notify a listener of the calls that follow in this thread."""
+    _running.listener = listener
+
+
+def end() -> None:
+    """Notify no listener any more."""
+    _running.listener = None
+
+
+@contextmanager
+def listening(recurrences: Sequence[Recurrence]) -> Iterator[None]:
+    """Notify listeners of the calls of these recurrences within the context."""
+    places = {
+        (id(recurrence.functions), name): recurrence.functions
+        for recurrence in recurrences
+        for name in recurrence.rule.functions
+    }
+    for (place, name), functions in places.items():
+        _replace(functions, place, name)
+    try:
+        yield
+    finally:
+        end()
+        for (place, name), functions in places.items():
+            _restore(functions, place, name)
+
+
+def _replace(functions: dict[str, Any], place: int, name: str) -> None:
+    with _lock:
+        original, listened, count = _replaced.get((place, name), (functions[name], None, 0))
+        if listened is None:
+            listened = functions[name] = _notifying(original)
+        _replaced[place, name] = original, listened, count + 1
+
+
+def _restore(functions: dict[str, Any], place: int, name: str) -> None:
+    with _lock:
+        original, listened, count = _replaced.pop((place, name))
+        if count > 1:
+            _replaced[place, name] = original, listened, count - 1
+        elif functions.get(name) is listened:
+            functions[name] = original
+
+
+def _notifying(function: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        listener = _running.listener
+        if listener is None:
+            return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        output = result[0] if isinstance(result, tuple) else result
+        listener.mixer_called(dict(bound.arguments), output)
+        return result
+
+    return call
+
+
+class MixerCalls:
+    """The calls of a layer's recurrence in one pass, read when they are first looked at."""
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        self._recurrence = recurrence
+        self._calls: list[tuple[dict[str, Any], Tensor]] = []
+        self._read: MixerCall | None = None
+
+    def add(self, arguments: dict[str, Any], output: Tensor) -> None:
+        """Keep a call by the arguments of its function, by name."""
+        self._calls.append((arguments, output))
+
+    @torch.no_grad()
+    def read(self) -> MixerCall:
+        """Return the calls as one."""
+        if self._read is None:
+            reader = READERS[self._recurrence.rule.name]
+            self._read = join_calls([reader(*call) for call in self._calls])
+            self._calls.clear()
+        return self._read
+
+    def rows(self, start: int, count: int) -> MixerCalls:
+        """Return the calls for the rows of one prompt, which begins at row `start`."""
+        calls = MixerCalls(self._recurrence)
+        calls._read = self.read().rows(start, count)
+        return calls
+
+
+def _read_delta(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, row, head, …]` of the gated delta rule, whose decay may be by channel."""
+    query, key = _flat(arguments["query"]), _flat(arguments["key"])
+    wide = torch.promote_types(query.dtype, torch.float32)
+    query, key = query.to(wide), key.to(wide)
+    if arguments.get("use_qk_l2norm_in_kernel"):
+        query, key = (x * torch.rsqrt(x.square().sum(-1, keepdim=True) + EPS) for x in (query, key))
+    return MixerCall(
+        _flat(arguments["value"]),
+        _flat(output),
+        query * query.shape[-1] ** -0.5,
+        key,
+        decay=_flat(arguments["g"]),
+        strength=_flat(arguments["beta"]),
+        delta=True,
+        flaw=_continued(arguments.get("initial_state")),
+    )
+
+
+def _read_mamba2(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, row, head, …]` of Mamba-2."""
+    step, bias = arguments["dt"], arguments.get("dt_bias")
+    if bias is not None:
+        step = step + bias.to(step.dtype)
+    if arguments.get("dt_softplus"):
+        step = functional.softplus(step)
+    low, high = arguments.get("dt_limit") or (0.0, float("inf"))
+    step = _flat(step.clamp(min=low, max=high)).float()
+    call = MixerCall(
+        _flat(arguments["hidden_states"]),
+        _flat(output),
+        _flat(arguments["C"]),
+        _flat(arguments["B"]),
+        decay=step * arguments["A"].float(),
+        strength=step,
+        skip=arguments.get("D"),
+        flaw=_continued(arguments.get("initial_states")),
+    )
+    return call if arguments.get("z") is None else replace(call, flaw="its scan has a gate")
+
+
+def _read_mamba(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, channel, row]` of Mamba."""
+    step, bias = arguments["dt"], arguments.get("delta_bias")
+    if bias is not None:
+        step = step + bias.to(step.dtype)[..., None]
+    if arguments.get("delta_softplus"):
+        step = functional.softplus(step)
+    step = _flat(step.transpose(1, 2))
+    gate = arguments.get("z")
+    return MixerCall(
+        _flat(arguments["hidden_states"].transpose(1, 2))[..., None],
+        _flat(output.transpose(1, 2))[..., None],
+        _flat(arguments["C"].transpose(1, 2))[:, None],
+        _flat(arguments["B"].transpose(1, 2))[:, None],
+        decay=step,
+        rates=arguments["A"],
+        strength=step,
+        skip=arguments.get("D"),
+        gate=None
+        if gate is None
+        else functional.silu(_flat(gate.transpose(1, 2)).float())[..., None],
+    )
+
+
+def _read_convolution(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, channel, row]` of a causal convolution of each channel."""
+    flaw = "" if arguments.get("activation") is None else "its convolution is not linear"
+    return MixerCall(
+        _flat(arguments["hidden_states"].transpose(1, 2))[..., None],
+        _flat(output.transpose(1, 2))[..., None],
+        kernel=arguments["weight"],
+        bias=arguments.get("bias"),
+        flaw=flaw,
+    )
+
+
+READERS: dict[str, Callable[[dict[str, Any], Tensor], MixerCall]] = {
+    "gated delta rule": _read_delta,
+    "Kimi delta rule": _read_delta,
+    "Mamba-2 recurrence": _read_mamba2,
+    "Mamba recurrence": _read_mamba,
+    "short convolution": _read_convolution,
+}
+
+
+def join_calls(calls: Sequence[MixerCall]) -> MixerCall:
+    """Return the calls of one layer, each for some of its heads, as one."""
+    if len(calls) == 1:
+        return calls[0]
+    first = calls[0]
+    shapes = {(len(call), call.value.shape[2], call.delta) for call in calls}
+    if len(shapes) > 1:
+        return replace(first, flaw="its recurrence runs several times, each in another way")
+    joined: dict[str, Any] = {}
+    for part in fields(MixerCall):
+        tensors = [getattr(call, part.name) for call in calls]
+        if all(isinstance(tensor, Tensor) for tensor in tensors):
+            joined[part.name] = torch.cat(tensors, dim=1 if part.name in BY_ROW else 0)
+    return replace(first, **joined)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return `[prompt, row, …]` as [row, …], the prompts one after the other."""
+    return tensor.detach().flatten(0, 1)
+
+
+def _continued(state: Any) -> str:
+    return "" if state is None else "it goes on from the state of an earlier pass"
