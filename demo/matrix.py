@@ -81,7 +81,8 @@ def table(rows: Sequence[Any]) -> str:
     from llmscope.record.derive.verify import CAPABILITIES
 
     reasons: dict[str, int] = {}
-    titles = ("model_type", "layers", *CAPABILITIES, "saliency")
+    named = ("patterns or maps" if name == "patterns" else name for name in CAPABILITIES)
+    titles = ("model_type", "layers", *named, "saliency")
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     closed = []
     for row in rows:

@@ -110,8 +110,14 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
     scope.record(IDS[:BEFORE])
     scope.look("tokens")
     recording = scope.record(IDS)
-    for name in (*CAPABILITIES, MAPS):
+    for name in CAPABILITIES:
         verdicts = scope.verdicts.layers[name]
+        if name == "patterns":  # or a map in its place
+            maps = scope.verdicts.layers[MAPS]
+            verdicts = tuple(
+                own if of_map.status == "refused" else of_map
+                for own, of_map in zip(verdicts, maps, strict=True)
+            )
         refused = [verdict.reason for verdict in verdicts if verdict.status == "refused"]
         row.cells[name] = len(verdicts) - len(refused), refused[0] if refused else ""
     caught = _Caught(row.family, scope.model, plain)

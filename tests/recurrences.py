@@ -84,6 +84,27 @@ def mamba(a: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     return run
 
 
+def rwkv(a: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """RWKV 4: a mean of all values so far, by channel. `[row, channel, 1]`"""
+    key = _double(a["key"])
+    left, first = (
+        (-a["time_decay"].detach().double().exp()).exp(),
+        a["time_first"].detach().double(),
+    )
+
+    def run(v: Tensor) -> Tensor:
+        total, weight = torch.zeros_like(key[0]), torch.zeros_like(key[0])
+        given = []
+        for t in range(len(v)):
+            own = (key[t] + first).exp()
+            given.append((total + own * v[t][:, 0]) / (weight + own))
+            total = left * total + key[t].exp() * v[t][:, 0]
+            weight = left * weight + key[t].exp()
+        return torch.stack(given)[..., None]
+
+    return run
+
+
 def convolution(a: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     """A causal convolution of each channel, without its bias. `[row, channel, 1]`"""
     weight = a["weight"].detach().double()  # [channel, distance]
@@ -108,6 +129,7 @@ RULES: dict[str, Callable[[dict[str, Any]], Callable[[Tensor], Tensor]]] = {
     "chunk_kimi_delta_attention": delta_rule,
     "mamba2_chunk_scan": mamba2,
     "mamba_selective_scan": mamba,
+    "rwkv_linear_attention": rwkv,
     "causal_conv1d_fn": convolution,
 }
 
@@ -129,11 +151,17 @@ class Caught:
         """[row, head, width]"""
         a = self.arguments
         value = a["value"] if "value" in a else a["hidden_states"]
-        return _double(value) if value.dim() == 4 else _double(value).T[..., None]
+        return self._by_head(value)
 
     def given(self) -> Tensor:
         """What the function gave. [row, head, width]"""
-        return _double(self.output) if self.output.dim() == 4 else _double(self.output).T[..., None]
+        return self._by_head(self.output)
+
+    def _by_head(self, tensor: Tensor) -> Tensor:
+        if tensor.dim() == 4:
+            return _double(tensor)
+        rows_first = self.name == "rwkv_linear_attention"
+        return (_double(tensor) if rows_first else _double(tensor).T)[..., None]
 
     def map(self) -> Tensor:
         """The weights: what comes out of a value of 1 at one token and 0 at all others.

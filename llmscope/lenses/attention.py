@@ -379,9 +379,9 @@ shares, and refused. \
 α = softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation
 value-weighted: ‖αᵢⱼ vⱼ W_O‖
 rollout: A'ₗ … A'₁ A'₀ with A' = (A + I) / 2, rows scaled to a sum of 1
-without attention: outputₜ = Σₛ wₜₛ vₛ
-    Sₜ = aₜ Sₜ₋₁ + bₜ kₜ vₜᵀ (state space), aₜ Sₜ₋₁ + bₜ kₜ (vₜ − (aₜ Sₜ₋₁)ᵀ kₜ)ᵀ (delta rule)
-    wₜₛ = qₜᵀ (∏ of what each later token leaves of the state) bₛ kₛ""",
+map: outputₜ = Sₜᵀ qₜ = Σₛ wₜₛ vₛ
+state space: Sₜ = aₜ Sₜ₋₁ + bₜ kₜ vₜᵀ; delta rule: Sₜ = aₜ Sₜ₋₁ + bₜ kₜ (vₜ − (aₜ Sₜ₋₁)ᵀ kₜ)ᵀ
+wₜₛ = qₜᵀ (∏ of what each later token leaves of the state) bₛ kₛ""",
     sources="""\
 Kobayashi et al. 2020, "Attention is Not Only a Weight"; Abnar & Zuidema 2020, "Quantifying \
 Attention Flow", for the rollout; Ali et al. 2024, "The Hidden Attention of Mamba Models", and \

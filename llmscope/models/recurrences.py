@@ -36,6 +36,7 @@ RULES = (
     Rule("gated delta rule", ("torch_chunk_gated_delta_rule",), ("num_v_heads",)),
     Rule("Kimi delta rule", ("chunk_kimi_delta_attention",), ("num_heads",)),
     Rule("Mamba-2 recurrence", ("mamba2_chunk_scan",), ("num_heads",)),
+    Rule("RWKV average", ("rwkv_linear_attention",), ("attention_hidden_size",), "channel"),
     Rule("Mamba recurrence", ("mamba_selective_scan",), ("intermediate_size",), "channel"),
 )
 CONVOLUTION = Rule("short convolution", ("causal_conv1d_fn",), ("hidden_size",), "channel")

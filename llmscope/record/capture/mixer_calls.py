@@ -44,6 +44,10 @@ class MixerCall:
         skip: weight of each token's own value beside the state. [head]
         gate: [row, head, width]; None: 1.
         bias: [head]; None: 0.
+        scores: of a weighted mean of values in place of a state, the logarithm of each weight,
+            which falls by `fading` for each token between. [row, head]
+        fading: [head]
+        first: what the score of a token's own value has on top. [head]
         kernel: of a convolution, the weights, the own token's last. [head, distance]
         flaw: why there is no map of this call; empty if there is one.
     """
@@ -59,6 +63,9 @@ class MixerCall:
     skip: Tensor | None = None
     gate: Tensor | None = None
     bias: Tensor | None = None
+    scores: Tensor | None = None
+    fading: Tensor | None = None
+    first: Tensor | None = None
     kernel: Tensor | None = None
     flaw: str = ""
 
@@ -82,7 +89,7 @@ class MixerCall:
         )
 
 
-BY_ROW = ("value", "output", "query", "key", "decay", "strength", "gate")
+BY_ROW = ("value", "output", "query", "key", "decay", "strength", "gate", "scores")
 """The tensors of a call with a row for each token."""
 
 
@@ -262,6 +269,18 @@ def _read_mamba(arguments: dict[str, Any], output: Tensor) -> MixerCall:
     )
 
 
+def _read_rwkv(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, row, channel]` of RWKV 4."""
+    return MixerCall(
+        _flat(arguments["value"])[..., None],
+        _flat(output)[..., None],
+        scores=_flat(arguments["key"]),
+        fading=arguments["time_decay"].exp(),
+        first=arguments["time_first"],
+        flaw=_continued(arguments.get("state")),
+    )
+
+
 def _read_convolution(arguments: dict[str, Any], output: Tensor) -> MixerCall:
     """Read `[prompt, channel, row]` of a causal convolution of each channel."""
     flaw = "" if arguments.get("activation") is None else "its convolution is not linear"
@@ -279,6 +298,7 @@ READERS: dict[str, Callable[[dict[str, Any], Tensor], MixerCall]] = {
     "Kimi delta rule": _read_delta,
     "Mamba-2 recurrence": _read_mamba2,
     "Mamba recurrence": _read_mamba,
+    "RWKV average": _read_rwkv,
     "short convolution": _read_convolution,
 }
 

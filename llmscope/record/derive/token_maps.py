@@ -145,6 +145,8 @@ def _weights(call: MixerCall, heads: list[int], rows: range) -> Tensor:
     count = rows.stop
     if call.kernel is not None:
         return _band(_wide(call.kernel[heads]), rows)
+    if call.scores is not None:
+        return _mean(call, heads, rows)
     query, key = (_of_heads(part, call.heads, heads, count) for part in (call.query, call.key))
     assert call.decay is not None
     decay = _wide(call.decay[:count, heads]).transpose(0, 1)  # [head, row, …]
@@ -179,6 +181,19 @@ def _band(kernel: Tensor, rows: range) -> Tensor:
         count = min(kernel.shape[1], row + 1)
         weights[:, index, row + 1 - count : row + 1] = kernel[:, kernel.shape[1] - count :]
     return weights
+
+
+def _mean(call: MixerCall, heads: list[int], rows: range) -> Tensor:
+    """Return the map of a mean whose weights fade by distance. [head, query, key]"""
+    assert call.scores is not None
+    assert call.fading is not None
+    assert call.first is not None
+    scores = _wide(call.scores[: rows.stop, heads]).T  # [head, key]
+    keys = torch.arange(rows.stop, device=scores.device)
+    between = torch.arange(rows.start, rows.stop, device=scores.device)[:, None] - keys - 1
+    logits = scores[:, None] - _wide(call.fading[heads])[:, None, None] * between
+    logits[:, range(len(rows)), rows] = scores[:, rows] + _wide(call.first[heads])[:, None]
+    return logits.masked_fill(between < -1, -torch.inf).softmax(-1)
 
 
 def _by_products(

@@ -22,7 +22,17 @@ IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]
 BOUND = 1e-5
 FAMILIES = (
     *("qwen3_next", "qwen3_5_text", "olmo_hybrid", "kimi_linear", "bamba", "nemotron_h", "zamba2"),
-    *("granitemoehybrid", "mamba2", "mamba", "falcon_mamba", "jamba", "zamba", "lfm2", "lfm3"),
+    *(
+        "granitemoehybrid",
+        "mamba2",
+        "mamba",
+        "falcon_mamba",
+        "jamba",
+        "zamba",
+        "lfm2",
+        "lfm3",
+        "rwkv",
+    ),
 )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmscope.figure import Focus
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import HEADS, INFO, LAYERS, tokenize
@@ -28,6 +30,20 @@ def test_a_given_focus_counts_from_the_end_where_negative() -> None:
 def test_the_cursor_stays_inside() -> None:
     state = ready().move(layer=100, head=-100, position=-100)
     assert (state.focus.layer, state.focus.head, state.focus.position) == (LAYERS - 1, 0, 0)
+
+
+def test_a_layer_without_attention_has_as_many_heads_as_maps() -> None:
+    maps = (3 * HEADS, *(0,) * (LAYERS - 1))
+    info = replace(INFO, maps=maps)
+    state = ViewState.opening(Focus(layer=0, head=-1)).loaded(info).with_tokens(TOKENS)
+    assert state.focus.head == 3 * HEADS - 1
+    assert state.move(head=1).focus.head == 3 * HEADS - 1
+    down = state.move(layer=1)
+    assert (down.focus.layer, down.focus.head) == (1, HEADS - 1)
+    assert down.move_to(layer=0, head=HEADS + 1).focus.head == HEADS + 1
+    assert [info.heads_at(layer) for layer in (0, 1, -1, -LAYERS)] == [
+        *(3 * HEADS, HEADS, HEADS, 3 * HEADS)
+    ]
 
 
 def test_a_put_cursor_stays_while_the_text_after_it_grows() -> None:
