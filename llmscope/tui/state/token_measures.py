@@ -53,11 +53,16 @@ STRONGEST = 20
 
 
 def offers_measure(state: ViewState, measure: TokenMeasure) -> bool:
-    """Return whether there is what a measure needs: KL needs a prompt B or edits."""
+    """Return whether there is what a measure needs: KL needs a prompt B or edits.
+
+    Attention needs a layer that has some: the weights of a map are no shares.
+    """
     if measure.name == "kl":
         return state.versus_prompt is not None or bool(state.in_force)
     if measure.name in ("attention", "head"):
-        return state.info is None or bool(state.info.heads)
+        info = state.info
+        mapped = info is not None and bool(info.maps) and info.maps[state.focus.layer] > 0
+        return info is None or (bool(info.heads) and not mapped)
     return True
 
 
@@ -120,6 +125,8 @@ def measured(figure: Figure, measure: TokenMeasure) -> NDArray[np.float32] | Non
         return values[:, 0] if figure.lens == "contrast" else None
     mode = {"attention": "mean", "head": "raw"}[measure.name]
     if figure.lens != "attention" or figure.extra.get("mode") != mode or len(values) != 1:
+        return None
+    if figure.unit != measure.unit:  # weights of a map
         return None
     return values.reshape(-1)
 

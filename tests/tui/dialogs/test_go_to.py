@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import llmscope
 from llmscope.tui.dialogs.go_to import GoToScreen, TypedPlace, examples, read_place
 from llmscope.tui.state.view_state import ViewState
+from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import Open
 from tests.tui.real import answered, screen
 
@@ -29,15 +30,15 @@ from tests.tui.real import answered, screen
     ],
 )
 def test_numbers_name_a_place(text, place):
-    info = SimpleNamespace(layers=30, heads=9)
-    state = SimpleNamespace(info=info, tokens=(None,) * 5)
+    info = replace(INFO, layers=30, heads=9)
+    state = ViewState(info=info, tokens=tokenize("The capital of France is"))
     assert read_place(text, state) == TypedPlace(*place)
 
 
 @given(layers=st.integers(1, 99), heads=st.integers(1, 99), tokens=st.integers(1, 99))
 def test_the_examples_are_places_of_the_model(layers, heads, tokens):
-    info = SimpleNamespace(layers=layers, heads=heads)
-    state = SimpleNamespace(info=info, tokens=(None,) * tokens)
+    info = replace(INFO, layers=layers, heads=heads)
+    state = ViewState(info=info, tokens=tokenize(" a" * tokens))
     for text in examples(state):
         assert isinstance(read_place(text, state), TypedPlace)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmscope.figure import Focus
+from llmscope.tui.state.token_measures import MEASURES, offers_measure
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import HEADS, INFO, LAYERS, tokenize
 
@@ -44,6 +45,17 @@ def test_a_layer_without_attention_has_as_many_heads_as_maps() -> None:
     assert [info.heads_at(layer) for layer in (0, 1, -1, -LAYERS)] == [
         *(3 * HEADS, HEADS, HEADS, 3 * HEADS)
     ]
+
+
+def test_the_text_is_coloured_by_attention_only_where_there_is_some() -> None:
+    info = replace(INFO, maps=(HEADS, *(0,) * (LAYERS - 1)))
+    state = ViewState.opening(Focus(layer=0)).loaded(info).with_tokens(TOKENS)
+    offered = {one.name for one in MEASURES if offers_measure(state, one)}
+    assert offered == {"surprisal", "entropy"}
+    below = state.move(layer=1)
+    assert {one.name for one in MEASURES if offers_measure(below, one)} == {
+        *("surprisal", "entropy", "attention", "head")
+    }
 
 
 def test_a_put_cursor_stays_while_the_text_after_it_grows() -> None:
