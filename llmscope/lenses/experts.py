@@ -115,6 +115,7 @@ router.""",
 what an expert does, or that it is a specialist: tokens that go to one expert in a prompt need not \
 have a meaning in common.""",
     next_check="""\
+the lens attribution, mode experts: what each of them wrote to the answer; and \
 route many prompts (--prompts FILE) and group the table by the class of the token: does the choice \
 follow the text, or the place?""",
 )

@@ -307,3 +307,23 @@ def test_what_cannot_be_named_is_refused():
     inkling = scope_of("inkling_text")
     inkling.record(IDS)
     assert "InklingSharedExperts" in inkling.verdicts("activations", 0).reason
+
+
+def test_experts_whose_weights_are_elsewhere_are_refused_with_that_reason():
+    scope = scope_of("qwen3_moe")
+    experts = scope.loaded_model.anatomy.layers[1].experts
+    plain, forward = small_model("qwen3_moe"), experts.forward
+    own = layer_of(plain, 1).mlp.experts
+    experts.forward = lambda *args, **kwargs: own(*args, **kwargs)
+    try:
+        for name, weight in list(experts.named_parameters()):
+            setattr(experts, name, torch.nn.Parameter(weight.detach().to("meta")))
+        scope.record(IDS)
+        assert "split over processes, or offloaded" in scope.verdicts("activations", 1).reason
+        assert scope.verdicts("activations", 0).status == "verified"
+        assert scope.verdicts("experts", 1).status == "verified"
+        scope.look("mlp", mode="overview")
+        with pytest.raises(ScopeError, match="split over processes"):
+            scope.record(IDS, edits=["zero neuron 1.0.3"])
+    finally:
+        experts.forward = forward

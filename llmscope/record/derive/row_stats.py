@@ -58,7 +58,11 @@ def activity(recording: Recording) -> Floats:
     """
     values = _join(recording, ACTIVITY, _activity)
     layers = recording.model.anatomy.layers
-    mixed = [at for at, layer in enumerate(layers) if layer.neurons is not None]
+    mixed = [
+        at
+        for at, layer in enumerate(layers)
+        if layer.neurons is not None and not layer.neurons.weights.down(0).is_meta
+    ]
     if not mixed:
         return values
     values = values.copy()

@@ -348,7 +348,11 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     rows = range(len(recording)) if rows is None else rows
     with torch.no_grad():
         modules = (parts.mlp_input_module, parts.down)
-        module_output = mlp_module_output(recording, layer, rows)
+        if parts.neurons is None:
+            module_output = mlp_module_output(recording, layer, rows)
+        else:
+            mixed = _mixed(recording, parts.neurons, layer, rows)
+            module_output = recording.changed(mixed, "mlp_module", layer, rows)
         written: Tensor = parts.written("mlp_write", modules)(module_output)
     return scaled(recording, written, "mlp_write", layer, rows)
 
@@ -357,11 +361,12 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
 def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return what an MLP gives, before a norm behind it, from its activations. [row, width]
 
-    Of experts whose neurons were not found the MLP runs again on what it read.
+    Of experts the MLP runs again on what it read, unless a neuron of one is changed.
     """
     parts = recording.model.anatomy.layers[layer]
-    if parts.neurons is not None:
-        module_output = _mixed(recording, parts.neurons, layer, rows)
+    sites = [(change.site, change.layer) for change in recording.changes]
+    if parts.neurons is not None and ("neurons", layer) in sites:
+        module_output: Tensor = _mixed(recording, parts.neurons, layer, rows)
     elif parts.down is not None and parts.experts is None:
         module_output = parts.down(activations(recording, layer, rows))
     else:

@@ -390,6 +390,11 @@ def _check_experts(recording: Recording, layer: int) -> None:
     parts = recording.model.anatomy.layers[layer]
     if parts.neurons is None:
         raise NotApplicable(f"this layer's MLP is a mixture of experts: {parts.no_neurons}")
+    if parts.neurons.weights.down(0).is_meta:
+        raise NotApplicable(
+            "the weights of this layer's experts are not here: they are split over processes, or "
+            "offloaded"
+        )
     if recording.rows("chosen", layer, range(1)) is None:
         raise NotApplicable("this layer has experts, but which of them ran could not be found")
 
