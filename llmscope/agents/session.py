@@ -31,7 +31,8 @@ class LoadOptions:
 
     Attributes:
         model: the model of the first call that needs one; None: a call of `open` names it.
-        device, dtype, backend, threads, memory, spill, adapters, reward, unverified: as of `llmscope.load`.
+        device, dtype, backend, threads, memory, spill, adapters, reward, unverified: as of
+            `llmscope.load`.
         trust_remote_code, allow_pickle: as of `llmscope.load`; no tool can change them.
     """
 

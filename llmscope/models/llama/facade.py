@@ -39,35 +39,46 @@ class LlamaConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = "llama.cpp"
 
 
-@dataclass
+@dataclass(eq=False)
 class Pass:
     """One pass that llama.cpp ran, whose tensors the modules return.
 
     Attributes:
+        ids: the tokens of each prompt.
+        past: the keys of each prompt's prefix in the last layer; None: no prefix.
+        every: whether the logits after each token are wanted, and not after the last alone.
         tensors: by name. [prompt, row, width]
         logits: after the last token. [prompt, token]
-        writes: the tensors that a hook changed, by name, in the order of the pass.
+        writes: by prompt, the tensors that hooks changed. Name -> [row, width]
     """
 
     backend: Backend
     ids: list[list[int]]
     past: list[Tensor] | None
+    every: bool
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    logits: Tensor | None = None
-    writes: dict[str, Tensor] = field(default_factory=dict)
-    sequences: list[int] = field(default_factory=list)
-    every: bool = False
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    writes: list[dict[str, Tensor]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Run the tokens, with what was written so far."""
-        backend, results = self.backend, []
-        wanted = [*backend.names.wanted, *((backend.names.logits,) if self.every else ())]
-        for index, ids in enumerate(self.ids):
-            past = None if self.past is None else self.past[index]
-            writes = {name: tensor[index] for name, tensor in self.writes.items()}
-            results.append(backend.sequences.decode(ids, past, wanted, writes))
-        self.tensors = {name: torch.stack([r[name] for r in results]) for name in wanted}
-        self.logits = torch.stack([r[LOGITS] for r in results])
+        """Run the tokens."""
+        self.writes = [{} for _ in self.ids]
+        results = [self._run(prompt) for prompt in range(len(self.ids))]
+        self.tensors = {
+            name: torch.stack([result[name] for result in results]) for name in self._wanted
+        }
+        self.logits = torch.stack([result[LOGITS] for result in results])
+
+    @property
+    def _wanted(self) -> list[str]:
+        names = self.backend.names
+        return [*names.wanted, *((names.logits,) if self.every else ())]
+
+    def _run(self, prompt: int) -> dict[str, Tensor]:
+        past = None if self.past is None else self.past[prompt]
+        return self.backend.sequences.decode(
+            self.ids[prompt], past, self._wanted, self.writes[prompt]
+        )
 
     def is_own(self, name: str, tensor: Tensor) -> bool:
         """Return whether a tensor is llama.cpp's own of this name."""
@@ -79,11 +90,29 @@ class Pass:
         )
 
     def exchange(self, name: str, tensor: Tensor) -> Tensor:
-        """Return llama.cpp's own tensor; write a changed one into its pass first."""
-        if not self.is_own(name, tensor):
-            self.writes[name] = tensor.detach().clone()
-            self.run()
+        """Return llama.cpp's own tensor; write a changed one into its pass first.
+
+        Only the prompts whose rows were changed run again.
+        """
+        if self.is_own(name, tensor):
+            return self.tensors[name]
+        own = self.tensors[name]
+        for prompt, (rows, own_rows) in enumerate(zip(tensor, own, strict=True)):
+            if torch.equal(rows, own_rows):
+                continue
+            self.writes[prompt][name] = rows.detach().clone()
+            self._replace(prompt, self._run(prompt))
         return self.tensors[name]
+
+    def _replace(self, prompt: int, result: Mapping[str, Tensor]) -> None:
+        """Replace the tensors of a prompt. Hooks may hold the only one's: it gets new ones."""
+        if len(self.ids) == 1:
+            self.tensors = {name: result[name][None] for name in self._wanted}
+            self.logits = result[LOGITS][None]
+            return
+        for name in self._wanted:
+            self.tensors[name][prompt] = result[name]
+        self.logits[prompt] = result[LOGITS]
 
 
 class Backend:
@@ -100,7 +129,7 @@ class Backend:
 
     def known(self, source: str, rows: Tensor, result: str) -> Tensor | None:
         """Return a tensor of the pass that is computed from these rows; None for other rows."""
-        if self.current is None or not self.current.is_own(source, rows):
+        if self.current is None or rows.requires_grad or not self.current.is_own(source, rows):
             return None
         return self.current.tensors.get(result)
 
@@ -133,10 +162,14 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
         """Return the product with each row. `[..., input] -> [..., output]`"""
-        _refuse_gradients(input)
         known = self._backend.known(self._source, input, self._result)
         if known is not None:
             return known
+        if input.requires_grad and torch.is_grad_enabled():
+            # The value is llama.cpp's, and the gradient that of the weight.
+            product = nn.functional.linear(input, self.weight, self.bias)
+            exact: Tensor = product + (self(input.detach()) - product).detach()
+            return exact
         rows = input.detach().float().reshape(-1, self.in_features).contiguous()
         product = self._backend.process.apply(self._weight, rows, self.out_features)
         if self.bias is not None:
@@ -267,7 +300,7 @@ class Attention(nn.Module):
     def _by_head(self, rows: Tensor) -> Tensor:
         """Split rows into heads, rounded as the KV cache is. `[prompt, head, row, head width]`"""
         heads = rows.view(*rows.shape[:2], -1, self.head_dim).transpose(1, 2)
-        return heads.half().float()
+        return heads.to(self._backend.process.cache).float()
 
 
 class Mlp(nn.Module):
@@ -297,10 +330,10 @@ class Mlp(nn.Module):
 
     def _neurons(self, rows: Tensor) -> Tensor:
         activate = self._backend.names.activate
-        up = self.up_proj(rows)
+        up: Tensor = self.up_proj(rows)
         if self.gate_proj is not None:
-            product: Tensor = activate(self.gate_proj(rows)) * up
-            return product
+            gated: Tensor = activate(self.gate_proj(rows)) * up
+            return gated
         if self.up_proj.out_features == 2 * self.down_proj.in_features:  # gate and up in one
             gate, up = up.chunk(2, -1)
             return activate(gate) * up
@@ -351,8 +384,8 @@ class Block(nn.Module):
         if names.post_norms:
             write = exchange("attention_write", self.post_attention_layernorm(write))
         middle = exchange("middle", hidden_states + write)
-        before = self.pre_feedforward_layernorm if names.post_norms else (
-            self.post_attention_layernorm
+        before = (
+            self.pre_feedforward_layernorm if names.post_norms else (self.post_attention_layernorm)
         )
         mlp_in = exchange("mlp_in", before(middle))
         write = exchange("mlp_out", self.mlp(mlp_in))
@@ -461,7 +494,7 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
         past = None
         if cache is not None and cache.get_seq_length():
             past = list(cache.layers[-1].keys)
-        current = Pass(self.backend, input_ids.tolist(), past, every=rows != every[-1:])
+        current = Pass(self.backend, input_ids.tolist(), past, rows != every[-1:])
         current.run()
         outer, self.backend.current = self.backend.current, current
         names = self.backend.names
@@ -475,9 +508,10 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
             if current.every:
                 scores = self.lm_head(normed)
                 logits = current.tensors[names.logits][:, rows]
-                logits = self._changed(scores[:, rows], current.tensors[names.scores][:, rows], logits)
+                logits = self._changed(
+                    scores[:, rows], current.tensors[names.scores][:, rows], logits
+                )
             else:
-                assert current.logits is not None
                 logits = current.logits[:, None]
         finally:
             self.backend.current = outer
@@ -487,11 +521,6 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
     def _changed(scores: Tensor, own: Tensor, logits: Tensor) -> Tensor:
         """Return the logits, or a hook's own scores if it changed them."""
         return logits if scores is own or torch.equal(scores, own) else scores
-
-
-def _refuse_gradients(tensor: Tensor) -> None:
-    if tensor.requires_grad and torch.is_grad_enabled():
-        raise ScopeError(NO_GRADIENTS, WITHOUT)
 
 
 def sizes_of(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,7 +31,12 @@ LIBRARY = "LLMSCOPE_LLAMA_LIB"
 
 
 def load_gguf(
-    path: Path, spec: str, *, threads: int | None = None, progress: Progress | None = None
+    path: Path,
+    spec: str,
+    *,
+    threads: int | None = None,
+    cache: torch.dtype = torch.float16,
+    progress: Progress | None = None,
 ) -> LoadedModel:
     """Load a GGUF file into llama.cpp.
 
@@ -39,6 +44,7 @@ def load_gguf(
         path: the file.
         spec: what the user called it.
         threads: number of threads; None: as many as there are processors.
+        cache: the dtype of its KV cache: float16, as in llama.cpp by default, or float32.
         progress: called with the description of the stage, bytes done, and total bytes or None.
 
     Raises:
@@ -56,6 +62,7 @@ def load_gguf(
         min(context, LONGEST),
         threads or os.cpu_count() or 1,
         library=os.environ.get(LIBRARY, ""),
+        cache=cache,
     )
     survey = process.survey(list(range(1, PROBE + 1)))
     names = names_in(survey["tensors"], layers)
@@ -91,17 +98,23 @@ def load_gguf(
         dtype=torch.float32,
         notices=tuple(notices),
         backend=f"llama.cpp, {kind}",
-        rounding=_rounding(weights),
+        rounding=_rounding(weights, torch.float16 if names.by_table else cache),
         threads=threads,
     )
 
 
-def _rounding(weights: Weights) -> torch.dtype:
+def _rounding(weights: Weights, least: torch.dtype) -> torch.dtype:
     """Return the dtype that rounds as coarsely as llama.cpp's kernels do with these weights.
 
-    The KV cache is of float16. A product with bfloat16 rounds its rows to bfloat16, and one with
+    A product with bfloat16 rounds its rows to bfloat16, and one with
     quantised weights to 8 bits, which are as many as bfloat16 has.
+
+    Args:
+        weights: the weights.
+        least: what the KV cache and the activation function round to.
     """
+    if weights.kinds <= {"F32"}:
+        return least
     return torch.float16 if weights.kinds <= {"F32", "F16"} else torch.bfloat16
 
 

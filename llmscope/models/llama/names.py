@@ -81,6 +81,11 @@ class Names:
         ]
 
     @property
+    def by_table(self) -> bool:
+        """Whether the activation function is read from ggml's table of float16, as GELU is."""
+        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu")
+
+    @property
     def activate(self) -> Callable[[Tensor], Tensor]:
         """The activation function of the MLP."""
         return ACTIVATIONS[self.parts["neurons"]]
@@ -108,9 +113,7 @@ def names_in(tensors: Mapping[str, int], layers: int) -> Names:
     return Names(parts, embedded, layers, size, post_norms)
 
 
-def _first(
-    tensors: Mapping[str, Any], names: Sequence[str], layers: int, part: str
-) -> str:
+def _first(tensors: Mapping[str, Any], names: Sequence[str], layers: int, part: str) -> str:
     for name in names:
         if all(f"{name}-{layer}" in tensors for layer in range(layers)):
             return name
@@ -122,5 +125,3 @@ def _lacking(part: str) -> ScopeError:
         f"llama.cpp hands out no tensor for {part} in this architecture",
         "the file without a backend, which transformers then runs",
     )
-
-

@@ -14,6 +14,8 @@ import ctypes
 import math
 import mmap
 import os
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ SEQUENCES = 8
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
 SOFTMAX = "kq_soft_max"
+NAMELESS = "node_"
+_ATTENTION_OUT = re.compile(r"blk\.(\d+)\.attn_output\.(?:weight|bias)")
 CONTEXT_BYTES = 1 << 20
 """Memory for the descriptions of the tensors of one product."""
 
@@ -44,14 +48,18 @@ class _Model:
         scales: what the scores of each layer's attention are multiplied by.
     """
 
-    def __init__(self, path: str, library: str, context: int, threads: int, rows: int) -> None:
+    def __init__(
+        self, path: str, library: str, context: int, threads: int, rows: int, cache: int
+    ) -> None:
         if library:
             os.environ["LLAMA_CPP_LIB"] = library
-        from llama_cpp_py_sync import _cffi_bindings as binding
+        binding: Any = import_module("llama_cpp_py_sync._cffi_bindings")
 
         self.ffi, self.lib = binding.get_ffi(), binding.get_lib()
         self.log: list[str] = []
-        self._on_log = self.ffi.callback("void(enum ggml_log_level, const char *, void *)", self._logged)
+        self._on_log = self.ffi.callback(
+            "void(enum ggml_log_level, const char *, void *)", self._logged
+        )
         self.lib.llama_log_set(self._on_log, self.ffi.NULL)
         self.base = _base_library(binding)
         self.lib.llama_backend_init()
@@ -68,7 +76,10 @@ class _Model:
         settings.n_threads = settings.n_threads_batch = threads
         settings.flash_attn_type = 0  # with it, no pattern is computed
         settings.swa_full = True
-        self._on_tensor = self.ffi.callback("bool(struct ggml_tensor *, bool, void *)", self._tensor)
+        settings.type_k = settings.type_v = cache
+        self._on_tensor = self.ffi.callback(
+            "bool(struct ggml_tensor *, bool, void *)", self._tensor
+        )
         settings.cb_eval = self._on_tensor
         self.context = self.lib.llama_init_from_model(self.model, settings)
         if self.context == self.ffi.NULL:
@@ -95,6 +106,29 @@ class _Model:
         lines = [line for line in self.log if line]
         return lines[-1] if lines else otherwise
 
+    def known_as(self, tensor: Any) -> str:
+        """Return the name of a tensor; of a nameless one, that of the part that it ends.
+
+        Many architectures name neither attention's write nor the queries once they are scaled.
+        """
+        name = self.name(tensor)
+        if not name.startswith(NAMELESS):
+            return name
+        for source in self.sources(tensor):
+            read = self.name(source)
+            if read.startswith("Qcur-"):
+                return read.partition(" ")[0]
+            match = _ATTENTION_OUT.fullmatch(read)
+            if match is not None:
+                return f"attn_out-{match[1]}"
+        return name
+
+    def sources(self, tensor: Any) -> list[Any]:
+        """Return the first tensors that a tensor is computed from."""
+        address = self.ffi.cast("char *", tensor) + SOURCES
+        pointers = self.ffi.cast("struct ggml_tensor **", address)[0:SOURCE_COUNT]
+        return [source for source in pointers if source != self.ffi.NULL]
+
     def name(self, tensor: Any) -> str:
         """Return the name of a tensor."""
         field = self.ffi.cast("char *", tensor) + NAME
@@ -110,8 +144,8 @@ class _Model:
 
     def _tensor(self, tensor: Any, ask: bool, _: Any) -> bool:
         if not self._listening:
-            return False if ask else True
-        name = self.name(tensor)
+            return not ask
+        name = self.known_as(tensor)
         if self._surveying:
             self._note(name, tensor)
             return False
@@ -127,14 +161,17 @@ class _Model:
     def _note(self, name: str, tensor: Any) -> None:
         """Note a tensor of a survey, and the weights that it is computed from."""
         ffi, address = self.ffi, self.ffi.cast("char *", tensor)
-        if self.base.ggml_get_name(int(ffi.cast("uintptr_t", tensor))) != name.encode():
+        if (
+            self.base.ggml_get_name(int(ffi.cast("uintptr_t", tensor)))
+            != self.name(tensor).encode()
+        ):
             self._error = "this build of llama.cpp keeps its tensors in a form of its own"
         if self.kind(tensor) == F32:
             self.seen[name] = math.prod(self.shape(tensor)) // self._count
         if name.startswith(SOFTMAX):
             self.scales.append(float(ffi.cast("float *", address + PARAMETERS)[0]))
-        for source in ffi.cast("struct ggml_tensor **", address + SOURCES)[0:SOURCE_COUNT]:
-            if source != ffi.NULL and (weight := self.name(source)).endswith(".weight"):
+        for source in self.sources(tensor):
+            if (weight := self.name(source)).endswith(".weight"):
                 self.weights[weight] = int(ffi.cast("uintptr_t", source))
 
     def survey(self, ids: list[int]) -> dict[str, Any]:
@@ -168,7 +205,13 @@ class _Model:
             self.base.ggml_backend_tensor_get(address, self.address + offset, 0, size)
 
     def decode(
-        self, sequence: int, source: int, keep: int, ids: list[int], wanted: list[str], writes: list[Any]
+        self,
+        sequence: int,
+        source: int,
+        keep: int,
+        ids: list[int],
+        wanted: list[str],
+        writes: list[Any],
     ) -> list[Any]:
         """Run tokens after the first `keep` of a sequence, and return where the tensors are."""
         lib, ffi = self.lib, self.ffi
@@ -304,7 +347,7 @@ def _loaded() -> _Model:
     return _model
 
 
-def load(path: str, library: str, context: int, threads: int, rows: int) -> None:
+def load(path: str, library: str, context: int, threads: int, rows: int, cache: int) -> None:
     """Load a model.
 
     Args:
@@ -313,9 +356,10 @@ def load(path: str, library: str, context: int, threads: int, rows: int) -> None
         context: the number of tokens that its KV cache holds.
         threads: the number of threads of a pass.
         rows: the number of tokens that run at once.
+        cache: the number of the type of the KV cache.
     """
     global _model
-    _model = _Model(path, library, context, threads, rows)
+    _model = _Model(path, library, context, threads, rows, cache)
 
 
 def describe() -> str:

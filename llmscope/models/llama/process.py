@@ -1,7 +1,7 @@
 """The process that runs llama.cpp, from the side of the program: started anew after each crash.
 
-A crash, an abort or a kill inside llama.cpp ends that process alone. The pass that ran is lost, with
-an error of one line, and the next one starts the process again.
+A crash, an abort or a kill inside llama.cpp ends that process alone. The pass that ran is lost,
+with an error of one line, and the next one starts the process again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PASS = 3600.0
 """Most seconds of one pass."""
 ROOM = 64 << 30
 """Most bytes of address space of the process beside the file: its caches are mapped, not filled."""
+CACHES = {torch.float32: 0, torch.float16: 1}
+"""Dtype of the KV cache -> the number of its type in ggml."""
 ALIGNMENT = 64
 LEAST = 64 << 20
 """Bytes of shared memory beside what is asked for, with room for the logits of a token."""
@@ -43,6 +45,7 @@ class LlamaProcess:
         threads: the number of threads of a pass.
         rows: the number of tokens that run at once.
         library: the path of libllama; empty: that of the binding.
+        cache: the dtype of its KV cache.
 
     Attributes:
         context: the number of tokens that its KV cache holds.
@@ -50,14 +53,24 @@ class LlamaProcess:
     """
 
     def __init__(
-        self, path: Path, context: int, threads: int, rows: int = 256, library: str = ""
+        self,
+        path: Path,
+        context: int,
+        threads: int,
+        *,
+        rows: int = 256,
+        library: str = "",
+        cache: torch.dtype = torch.float16,
     ) -> None:
-        self.path, self.context = path, context
+        self.path, self.context, self.cache = path, context, cache
         self.starts = 0
         self._worker = Worker(
             "llmscope.models.llama.native",
             memory=ROOM + 2 * path.stat().st_size,
-            setup=("load", str(path.resolve()), library, context, threads, rows),
+            setup=(
+                *("load", str(path.resolve()), library, context, threads, rows),
+                CACHES[cache],
+            ),
             seconds=LOADING,
         )
         self._block: mmap.mmap | None = None
@@ -139,9 +152,7 @@ class LlamaProcess:
             places.append([name, offset, tensor.numel() * 4])
             self._at(offset, tensor.numel()).copy_(tensor.reshape(-1))
             offset += _padded(tensor)
-        found = self.call(
-            "decode", sequence, source, keep, list(ids), list(wanted), places
-        )
+        found = self.call("decode", sequence, source, keep, list(ids), list(wanted), places)
         tensors = {}
         for name, at, count in found:
             if name == LOGITS:

@@ -89,7 +89,7 @@ class Sequences:
         self._make_room(keep + len(ids), before)
         size = self._names.bytes_per_token * len(ids)
         tensors = self._process.decode(number, source, keep, ids, wanted, size, writes)
-        keys = tensors[self._key].half().float()
+        keys = tensors[self._key].to(self._process.cache).float()
         self._latest.append(
             Tokens(
                 number,
@@ -107,9 +107,12 @@ class Sequences:
         rows = past.transpose(0, 1).flatten(1)
         count = len(rows)
         for tokens in sorted(self._latest, key=lambda tokens: len(tokens.ids) != count):
-            if len(tokens.keys) >= count and torch.equal(tokens.keys[count - 1], rows[-1]):
-                if torch.equal(tokens.keys[:count], rows):
-                    return tokens
+            if (
+                len(tokens.keys) >= count
+                and torch.equal(tokens.keys[count - 1], rows[-1])  # most differ there already
+                and torch.equal(tokens.keys[:count], rows)
+            ):
+                return tokens
         raise ScopeError(
             "llama.cpp no longer has the tokens that this pass goes on from",
             "the prompt again, as a new one",

@@ -121,7 +121,10 @@ def check_rows(
     if flaw is not None:
         return flaw
     verdict = judge(
-        _known_comparison(recording, capability, layer, checked), recording.model.precision, checked, by=recording.model.backend
+        _known_comparison(recording, capability, layer, checked),
+        recording.model.precision,
+        checked,
+        by=recording.model.backend,
     )
     if len(checked) < len(rows) and verdict.status == "verified":
         some_of_them = f"at {len(checked)} of {len(rows)} tokens"
