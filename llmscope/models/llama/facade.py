@@ -27,7 +27,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.llama.names import Names
 from llmscope.models.llama.process import LOGITS, LlamaProcess
 from llmscope.models.llama.sequences import Sequences
-from llmscope.models.llama.weights import Weights
+from llmscope.models.llama.weights import GgufWeights
 
 NO_GRADIENTS = "llama.cpp computes no gradients"
 WITHOUT = "the file without a backend, which transformers then runs"
@@ -40,7 +40,7 @@ class LlamaConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 @dataclass(eq=False)
-class Pass:
+class LlamaPass:
     """One pass that llama.cpp ran, whose tensors the modules return.
 
     Attributes:
@@ -82,11 +82,11 @@ class Pass:
 
     def is_own(self, name: str, tensor: Tensor) -> bool:
         """Return whether a tensor is llama.cpp's own of this name."""
-        known = self.tensors.get(name)
+        computed = self.tensors.get(name)
         return (
-            known is not None
-            and tensor.shape == known.shape
-            and (tensor.data_ptr() == known.data_ptr() or torch.equal(tensor, known))
+            computed is not None
+            and tensor.shape == computed.shape
+            and (tensor.data_ptr() == computed.data_ptr() or torch.equal(tensor, computed))
         )
 
     def exchange(self, name: str, tensor: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class Pass:
         """
         if self.is_own(name, tensor):
             return self.tensors[name]
-        own = self.tensors[name]
-        for prompt, (rows, own_rows) in enumerate(zip(tensor, own, strict=True)):
-            if torch.equal(rows, own_rows):
+        pairs = zip(tensor, self.tensors[name], strict=True)
+        for prompt, (rows, computed) in enumerate(pairs):
+            if torch.equal(rows, computed):
                 continue
             self.writes[prompt][name] = rows.detach().clone()
             self._replace(prompt, self._run(prompt))
@@ -120,12 +120,14 @@ class Backend:
 
     Attributes:
         current: the pass whose modules are called; None between passes.
+        latest: the pass that ended last.
     """
 
-    def __init__(self, process: LlamaProcess, names: Names, weights: Weights, key: str) -> None:
+    def __init__(self, process: LlamaProcess, names: Names, weights: GgufWeights, key: str) -> None:
         self.process, self.names, self.weights = process, names, weights
         self.sequences = Sequences(process, names, key)
-        self.current: Pass | None = None
+        self.current: LlamaPass | None = None
+        self.latest: LlamaPass | None = None
 
     def known(self, source: str, rows: Tensor, result: str) -> Tensor | None:
         """Return a tensor of the pass that is computed from these rows; None for other rows."""
@@ -162,9 +164,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
         """Return the product with each row. `[..., input] -> [..., output]`"""
-        known = self._backend.known(self._source, input, self._result)
-        if known is not None:
-            return known
+        computed = self._backend.known(self._source, input, self._result)
+        if computed is not None:
+            return computed
         if input.requires_grad and torch.is_grad_enabled():
             # The value is llama.cpp's, and the gradient that of the weight.
             product = nn.functional.linear(input, self.weight, self.bias)
@@ -177,7 +179,7 @@ class QuantizedLinear(nn.Module):
         return product.view(*input.shape[:-1], self.out_features)
 
 
-class Norm(nn.Module):
+class LlamaNorm(nn.Module):
     """An RMSNorm, or a LayerNorm where the file has a bias for it, as ggml computes it."""
 
     def __init__(
@@ -195,9 +197,9 @@ class Norm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Return the normed rows. `[..., width]`"""
-        known = self._backend.known(self._source, hidden_states, self._result)
-        if known is not None:
-            return known
+        computed = self._backend.known(self._source, hidden_states, self._result)
+        if computed is not None:
+            return computed
         rows = hidden_states
         if self.bias is not None:
             rows = rows - rows.double().mean(-1, keepdim=True).to(rows.dtype)
@@ -219,7 +221,7 @@ def eager_attention_forward(
 
     `[prompt, head, row, head width]` -> `[prompt, row, head, head width]`
     """
-    assert isinstance(module, Attention)
+    assert isinstance(module, LlamaAttention)
     joined = module.joined(query, key, value)
     if joined is None:
         group = query.shape[1] // key.shape[1]
@@ -232,7 +234,7 @@ def eager_attention_forward(
     return joined, None
 
 
-class Attention(nn.Module):
+class LlamaAttention(nn.Module):
     """Self-attention: the queries and keys after their rotation, in llama.cpp's order."""
 
     def __init__(self, backend: Backend, config: LlamaConfig, layer: int) -> None:
@@ -257,11 +259,11 @@ class Attention(nn.Module):
 
     def joined(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor | None:
         """Return pattern · values of the pass; None if the inputs are not those of the pass."""
-        current, known = self._backend.current, self._inputs
-        if current is None or known is None:
+        current, inputs = self._backend.current, self._inputs
+        if current is None or inputs is None:
             return None
-        for tensor, own in zip((query, key, value), known, strict=True):
-            if tensor is not own and not torch.equal(tensor, own):
+        for tensor, computed in zip((query, key, value), inputs, strict=True):
+            if tensor is not computed and not torch.equal(tensor, computed):
                 return None
         joined = current.tensors[self._backend.names.of("joined", self.layer_idx)]
         return joined.view(*joined.shape[:2], -1, self.head_dim)
@@ -303,7 +305,7 @@ class Attention(nn.Module):
         return heads.to(self._backend.process.cache).float()
 
 
-class Mlp(nn.Module):
+class LlamaMlp(nn.Module):
     """The MLP, with a gate if the file has one."""
 
     def __init__(self, backend: Backend, layer: int) -> None:
@@ -340,7 +342,7 @@ class Mlp(nn.Module):
         return activate(up)
 
 
-class Block(nn.Module):
+class LlamaBlock(nn.Module):
     """One decoder layer."""
 
     def __init__(self, backend: Backend, config: LlamaConfig, layer: int) -> None:
@@ -348,8 +350,8 @@ class Block(nn.Module):
         self._backend, self._layer = backend, layer
         names, eps = backend.names, config.norm_eps
 
-        def norm(part: str, source: str, result: str) -> Norm:
-            return Norm(
+        def norm(part: str, source: str, result: str) -> LlamaNorm:
+            return LlamaNorm(
                 backend,
                 f"blk.{layer}.{part}.weight",
                 eps,
@@ -358,17 +360,17 @@ class Block(nn.Module):
             )
 
         self.input_layernorm = norm("attn_norm", "stream", "attention_in")
-        self.self_attn = Attention(backend, config, layer)
+        self.self_attn = LlamaAttention(backend, config, layer)
         if names.post_norms:
             self.post_attention_layernorm = norm(
                 "post_attention_norm", "attention_out", "attention_write"
             )
             self.pre_feedforward_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = Mlp(backend, layer)
+            self.mlp = LlamaMlp(backend, layer)
             self.post_feedforward_layernorm = norm("post_ffw_norm", "mlp_out", "mlp_write")
         else:
             self.post_attention_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = Mlp(backend, layer)
+            self.mlp = LlamaMlp(backend, layer)
 
     def forward(self, hidden_states: Tensor, cache: Any = None) -> Tensor:
         """Return the stream after the layer. `[prompt, row, width]`"""
@@ -422,8 +424,8 @@ class Decoder(nn.Module):
         super().__init__()
         names, count = backend.names, config.num_hidden_layers
         self.embed_tokens = Embedding(backend, "token_embd.weight")
-        self.layers = nn.ModuleList(Block(backend, config, layer) for layer in range(count))
-        self.norm = Norm(
+        self.layers = nn.ModuleList(LlamaBlock(backend, config, layer) for layer in range(count))
+        self.norm = LlamaNorm(
             backend,
             "output_norm.weight",
             config.norm_eps,
@@ -494,7 +496,7 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
         past = None
         if cache is not None and cache.get_seq_length():
             past = list(cache.layers[-1].keys)
-        current = Pass(self.backend, input_ids.tolist(), past, rows != every[-1:])
+        current = LlamaPass(self.backend, input_ids.tolist(), past, rows != every[-1:])
         current.run()
         outer, self.backend.current = self.backend.current, current
         names = self.backend.names
@@ -514,13 +516,13 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
             else:
                 logits = current.logits[:, None]
         finally:
-            self.backend.current = outer
+            self.backend.current, self.backend.latest = outer, current
         return CausalLMOutputWithPast(logits=logits)
 
     @staticmethod
-    def _changed(scores: Tensor, own: Tensor, logits: Tensor) -> Tensor:
+    def _changed(scores: Tensor, computed: Tensor, logits: Tensor) -> Tensor:
         """Return the logits, or a hook's own scores if it changed them."""
-        return logits if scores is own or torch.equal(scores, own) else scores
+        return logits if scores is computed or torch.equal(scores, computed) else scores
 
 
 def sizes_of(values: Mapping[str, Any]) -> Mapping[str, Any]:

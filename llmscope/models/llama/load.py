@@ -13,7 +13,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.llama.facade import Backend, LlamaConfig, LlamaForCausalLM, sizes_of
 from llmscope.models.llama.names import names_in
 from llmscope.models.llama.process import LlamaProcess
-from llmscope.models.llama.weights import Weights
+from llmscope.models.llama.weights import GgufWeights
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.device import check_threads
 from llmscope.models.progress import Meter, silenced
@@ -66,7 +66,7 @@ def load_gguf(
     )
     survey = process.survey(list(range(1, PROBE + 1)))
     names = names_in(survey["tensors"], layers)
-    weights = Weights(path, header.places)
+    weights = GgufWeights(path, header.places)
     backend = Backend(process, names, weights, names.of("key", layers - 1))
     heads = _count(sizes, "attention.head_count")
     config = LlamaConfig(
@@ -83,7 +83,14 @@ def load_gguf(
         attn_implementation="eager",
         dtype=torch.float32,
     )
-    module = LlamaForCausalLM(config, backend).eval()
+    try:
+        module = LlamaForCausalLM(config, backend).eval()
+    except KeyError as error:  # such as of experts
+        raise ScopeError(
+            f"{display_text(path.name)} has no {display_text(str(error.args[0]))}",
+            "the file without a backend, which transformers then runs",
+        ) from error
+    _check_structure(module, path)
     Meter(progress, "reading the tokenizer")
     with silenced():
         tokens, notices = _tokenizer(path)
@@ -103,7 +110,7 @@ def load_gguf(
     )
 
 
-def _rounding(weights: Weights, least: torch.dtype) -> torch.dtype:
+def _rounding(weights: GgufWeights, least: torch.dtype) -> torch.dtype:
     """Return the dtype that rounds as coarsely as llama.cpp's kernels do with these weights.
 
     A product with bfloat16 rounds its rows to bfloat16, and one with
@@ -116,6 +123,26 @@ def _rounding(weights: Weights, least: torch.dtype) -> torch.dtype:
     if weights.kinds <= {"F32"}:
         return least
     return torch.float16 if weights.kinds <= {"F32", "F16"} else torch.bfloat16
+
+
+def _check_structure(module: LlamaForCausalLM, path: Path) -> None:
+    """Check that the parts of a layer add up as the module has them, to the last bit.
+
+    What does not would be taken for a change by a hook, and be written into every pass.
+
+    Raises:
+        ScopeError: they do not.
+    """
+    with torch.no_grad():
+        module(torch.tensor([list(range(1, PROBE + 1))]))
+    latest = module.backend.latest
+    changed = {} if latest is None else latest.writes[0]
+    if changed:
+        raise ScopeError(
+            f"{display_text(path.name)} has layers of another structure than llmscope knows of "
+            f"llama.cpp: {next(iter(changed))} is computed in another way",
+            "the file without a backend, which transformers then runs",
+        )
 
 
 def _count(sizes: Any, name: str) -> int:

@@ -28,7 +28,7 @@ POST_NORMS: Mapping[str, tuple[str, ...]] = {
     "attention_write": ("attn_post_norm",),
     "mlp_write": ("ffn_post_norm",),
 }
-EMBEDDED = ("inp_scaled", "embd", "inp_embd")
+EMBEDDED = ("inpL", "inp_scaled", "embd", "inp_embd")
 NORMED = ("result_norm",)
 LOGITS = ("result_output",)
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -118,8 +118,8 @@ class LlamaProcess:
     def survey(self, ids: Sequence[int]) -> dict[str, Any]:
         """Run some tokens, and return what there is in a pass; see `native.survey`."""
         self._reserve(LEAST)
-        found: dict[str, Any] = self.call("survey", list(ids))
-        return found
+        survey: dict[str, Any] = self.call("survey", list(ids))
+        return survey
 
     def decode(
         self,
@@ -152,13 +152,13 @@ class LlamaProcess:
             places.append([name, offset, tensor.numel() * 4])
             self._at(offset, tensor.numel()).copy_(tensor.reshape(-1))
             offset += _padded(tensor)
-        found = self.call("decode", sequence, source, keep, list(ids), list(wanted), places)
+        places_read = self.call("decode", sequence, source, keep, list(ids), list(wanted), places)
         tensors = {}
-        for name, at, count in found:
+        for name, offset, count in places_read:
             if name == LOGITS:
-                tensors[name] = self._at(at, count).clone()
+                tensors[name] = self._at(offset, count).clone()
             else:
-                rows = self._at(at, count * len(ids)).clone()
+                rows = self._at(offset, count * len(ids)).clone()
                 tensors[name] = rows.view(len(ids), count)
         return tensors
 

@@ -19,7 +19,7 @@ from llmscope.models.llama.process import LlamaProcess
 
 
 @dataclass(eq=False)
-class Tokens:
+class CachedTokens:
     """The tokens of one sequence.
 
     Attributes:
@@ -27,7 +27,7 @@ class Tokens:
         ids: its tokens.
         keys: their keys in the last layer. [row, width]
         changed: whether a pass was changed on the way: then it cannot be run again from the ids.
-        own: how many of its rows no other sequence shares.
+        unshared: how many of its rows no other sequence shares.
         started: the start of the process that it is of.
     """
 
@@ -35,7 +35,7 @@ class Tokens:
     ids: list[int]
     keys: Tensor
     changed: bool
-    own: int
+    unshared: int
     started: int
 
 
@@ -50,7 +50,7 @@ class Sequences:
 
     def __init__(self, process: LlamaProcess, names: Names, key: str) -> None:
         self._process, self._names, self._key = process, names, key
-        self._latest: list[Tokens] = []
+        self._latest: list[CachedTokens] = []
 
     def decode(
         self,
@@ -91,18 +91,18 @@ class Sequences:
         tensors = self._process.decode(number, source, keep, ids, wanted, size, writes)
         keys = tensors[self._key].to(self._process.cache).float()
         self._latest.append(
-            Tokens(
+            CachedTokens(
                 number,
                 [*(before.ids[:keep] if before else ()), *ids],
                 torch.cat([prefix.view(-1, keys.shape[1]), keys]),
                 bool(writes) or (before is not None and before.changed),
-                len(ids) + (target.own if target is not None else 0),
+                len(ids) + (target.unshared if target is not None else 0),
                 self._process.starts,
             )
         )
         return tensors
 
-    def _find(self, past: Tensor) -> Tokens | None:
+    def _find(self, past: Tensor) -> CachedTokens | None:
         """Return a sequence that begins with these keys."""
         rows = past.transpose(0, 1).flatten(1)
         count = len(rows)
@@ -118,7 +118,7 @@ class Sequences:
             "the prompt again, as a new one",
         )
 
-    def _again(self, tokens: Tokens, length: int) -> Tokens:
+    def _again(self, tokens: CachedTokens, length: int) -> CachedTokens:
         """Run the tokens of a prefix again, which the process lost when it ended."""
         if tokens.changed:
             raise ScopeError(
@@ -130,24 +130,26 @@ class Sequences:
         self._make_room(length, None)
         number = self._free(keeping=None)
         self._process.decode(number, number, 0, ids, (), self._names.bytes_per_token * length)
-        again = Tokens(number, ids, tokens.keys[:length], False, length, self._process.starts)
-        self._latest.append(again)
-        return again
+        tokens_again = CachedTokens(
+            number, ids, tokens.keys[:length], False, length, self._process.starts
+        )
+        self._latest.append(tokens_again)
+        return tokens_again
 
-    def _free(self, *, keeping: Tokens | None) -> int:
+    def _free(self, *, keeping: CachedTokens | None) -> int:
         """Return the number of a sequence that nothing needs."""
-        alive = [tokens for tokens in self._latest if tokens.started == self._process.starts]
-        taken = {tokens.number for tokens in alive}
-        free = next((number for number in range(SEQUENCES) if number not in taken), None)
-        if free is not None:
-            return free
-        oldest = next(tokens for tokens in alive if tokens is not keeping)
+        living = [tokens for tokens in self._latest if tokens.started == self._process.starts]
+        numbers = {tokens.number for tokens in living}
+        number = next((index for index in range(SEQUENCES) if index not in numbers), None)
+        if number is not None:
+            return number
+        oldest = next(tokens for tokens in living if tokens is not keeping)
         self._latest.remove(oldest)
         return oldest.number
 
-    def _make_room(self, rows: int, keeping: Tokens | None) -> None:
+    def _make_room(self, rows: int, keeping: CachedTokens | None) -> None:
         """Drop the oldest sequences, so that the KV cache has room for more rows."""
-        while sum(tokens.own for tokens in self._latest) + rows > self._process.context:
+        while sum(tokens.unshared for tokens in self._latest) + rows > self._process.context:
             oldest = next((tokens for tokens in self._latest if tokens is not keeping), None)
             if oldest is None:
                 return

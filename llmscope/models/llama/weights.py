@@ -17,7 +17,7 @@ MOST = 64 << 20
 """Bytes of dequantised weights that are kept for the next figure."""
 
 
-class Weights:
+class GgufWeights:
     """The weights of one file, in float32.
 
     Args:
@@ -27,7 +27,7 @@ class Weights:
 
     def __init__(self, path: Path, places: Mapping[str, TensorPlace]) -> None:
         self._path, self._places = path, places
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._cached: OrderedDict[str, Tensor] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -50,13 +50,13 @@ class Weights:
 
     def __call__(self, name: str) -> Tensor:
         """Return a weight in float32."""
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
+        if name in self._cached:
+            self._cached.move_to_end(name)
+            return self._cached[name]
         weight = self._dequantized(name)
-        self._kept[name] = weight
-        while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > MOST:
-            self._kept.popitem(last=False)
+        self._cached[name] = weight
+        while len(self._cached) > 1 and sum(each.nbytes for each in self._cached.values()) > MOST:
+            self._cached.popitem(last=False)
         return weight
 
     def _dequantized(self, name: str) -> Tensor:

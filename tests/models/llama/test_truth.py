@@ -7,6 +7,8 @@ from threading import Timer
 import pytest
 import torch
 
+import llmscope
+from llmscope.errors import ScopeError
 from llmscope.models.llama.load import load_gguf
 from llmscope.record.derive.tensors import pattern
 from llmscope.scope.scope import Scope
@@ -15,7 +17,7 @@ from tests.models import ggufs
 pytest.importorskip("llama_cpp_py_sync")
 
 IDS = [3, 4, 5, 14, 15, 16, 7, 8]
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "stablelm", "starcoder2")
 NEAR = 2e-5
 """Largest difference, relative to the largest number: llama.cpp sums in another order."""
 BY_TABLE = 5e-4
@@ -44,7 +46,7 @@ def file(tmp_path, empty_cache):
 def test_logits_streams_and_attention_are_those_of_transformers(file, family):
     scope, module = opened(file, family)
     recording = scope.record(IDS)
-    near = BY_TABLE if family == "gemma3_text" else NEAR
+    near = BY_TABLE if family in ("gemma3_text", "starcoder2") else NEAR
     with torch.no_grad():
         truth = module(torch.tensor([IDS]), output_hidden_states=True, output_attentions=True)
     assert apart(recording.logits, truth.logits[0, -1]) < near
@@ -58,8 +60,6 @@ def test_logits_streams_and_attention_are_those_of_transformers(file, family):
 
 @pytest.mark.parametrize("edit", ["zero head 1.1", "scale mlp 0 2.5", "zero attention 1"])
 def test_an_edit_gives_what_it_gives_in_transformers(file, edit):
-    import llmscope
-
     scope, module = opened(file, "llama")
     truth = llmscope.wrap(module)
     ours, theirs = (each.record(IDS, edits=[edit]) for each in (scope, truth))
@@ -86,8 +86,6 @@ def test_every_number_handed_out_leaves_the_logits_as_they_are(file):
 
 
 def test_a_killed_process_is_one_line_and_the_next_letter_starts_it_anew(file):
-    from llmscope.errors import ScopeError
-
     scope, _ = opened(file, "llama")
     before = scope.record(IDS)
     process = scope.model.backend.process
@@ -106,6 +104,35 @@ def test_a_killed_process_is_one_line_and_the_next_letter_starts_it_anew(file):
     ):
         scope.record([*IDS, 10])
     assert apart(scope.record([*IDS, 9]).logits, whole.logits) < NEAR
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "phi3", "qwen2_moe", "mamba"])
+@pytest.mark.few(2)
+def test_what_is_not_known_of_an_architecture_is_refused(file, family):
+    with pytest.raises(ScopeError, match=r"llama\.cpp|has no blk") as caught:
+        opened(file, family)
+    assert "without a backend" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"backend": "onnx"}, "there is no such backend"),
+        ({"backend": "llama.cpp", "dtype": "float16"}, "does not go with"),
+        ({"backend": "llama.cpp", "adapters": ["x"]}, "does not go with"),
+        ({"backend": "llama.cpp"}, "is no GGUF file"),
+    ],
+)
+def test_what_does_not_go_with_a_backend_is_refused(options, reason):
+    with pytest.raises(ScopeError, match=reason):
+        llmscope.load("builtin:town", **options)
+
+
+def test_a_damaged_file_is_refused_before_llama_sees_it(file):
+    ggufs.write(file, "llama", ggufs.made("llama"))
+    file.write_bytes(file.read_bytes()[:-64])
+    with pytest.raises(ScopeError, match="is damaged"):
+        llmscope.load(file, backend="llama.cpp")
 
 
 def test_gradients_are_refused_in_one_sentence(file):
