@@ -26,6 +26,13 @@ LONGEST = 4096
 """Most tokens of a prompt, if the model was trained on as many: its KV cache is reserved."""
 PROBE = 3
 """Number of tokens of the first pass, which shows what there is."""
+TEXTS = (
+    "The capital of France is",
+    "  12345\n\tdef f(x): return x",
+    "Pâris 😀 don't",
+    "日本語 — über",
+)
+"""Texts that are tokenized in both ways when a file is opened."""
 LIBRARY = "LLMSCOPE_LLAMA_LIB"
 """The environment variable with the path of another libllama."""
 
@@ -94,6 +101,7 @@ def load_gguf(
     Meter(progress, "reading the tokenizer")
     with silenced():
         tokens, notices = _tokenizer(path)
+    notices += _differing_tokens(process, tokens)
     kind = process.description.rpartition(" ")[2]
     return LoadedModel(
         spec=spec,
@@ -110,7 +118,7 @@ def load_gguf(
     )
 
 
-def _rounding(weights: GgufWeights, least: torch.dtype) -> torch.dtype:
+def _rounding(weights: GgufWeights, coarsest: torch.dtype) -> torch.dtype:
     """Return the dtype that rounds as coarsely as llama.cpp's kernels do with these weights.
 
     A product with bfloat16 rounds its rows to bfloat16, and one with
@@ -118,10 +126,10 @@ def _rounding(weights: GgufWeights, least: torch.dtype) -> torch.dtype:
 
     Args:
         weights: the weights.
-        least: what the KV cache and the activation function round to.
+        coarsest: what the KV cache and the activation function round to.
     """
     if weights.kinds <= {"F32"}:
-        return least
+        return coarsest
     return torch.float16 if weights.kinds <= {"F32", "F16"} else torch.bfloat16
 
 
@@ -157,6 +165,20 @@ def _eps(sizes: Any) -> float:
         if isinstance(sizes.get(name), float):
             return float(sizes[name])
     raise ScopeError("the file says no epsilon of its norms", "another file")
+
+
+def _differing_tokens(process: LlamaProcess, tokens: Tokens | None) -> list[str]:
+    """Return a notice if the tokenizer gives other tokens than llama.cpp's own."""
+    if tokens is None:
+        return []
+    for text in TEXTS:
+        theirs = process.call("tokenize", text, False)
+        if theirs != tokens.tokenizer(text, add_special_tokens=False).input_ids:
+            return [
+                f"llama.cpp makes other tokens of ‹{display_text(text)}› than the tokenizer here, "
+                "which transformers makes of the file"
+            ]
+    return []
 
 
 def _tokenizer(path: Path) -> tuple[Tokens | None, list[str]]:

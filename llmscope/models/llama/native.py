@@ -437,9 +437,9 @@ def tokenize(text: str, special: bool) -> list[int]:
     """
     model = _loaded()
     data = text.encode()
-    most = len(data) + 8
-    ids = model.ffi.new("llama_token[]", most)
-    count = model.lib.llama_tokenize(model.vocab, data, len(data), ids, most, special, special)
+    limit = len(data) + 8
+    ids = model.ffi.new("llama_token[]", limit)
+    count = model.lib.llama_tokenize(model.vocab, data, len(data), ids, limit, special, special)
     if count < 0:
         raise NativeError("its tokenizer gives more tokens than bytes")
     return list(ids[0:count])

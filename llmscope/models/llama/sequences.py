@@ -17,6 +17,11 @@ from llmscope.models.llama.names import Names
 from llmscope.models.llama.native import SEQUENCES
 from llmscope.models.llama.process import LlamaProcess
 
+GONE = -1
+"""What stands for the start of the process where it has the tokens no longer."""
+REMEMBERED = 16
+"""Number of sequences that the process no longer has and whose tokens are kept."""
+
 
 @dataclass(eq=False)
 class CachedTokens:
@@ -28,7 +33,7 @@ class CachedTokens:
         keys: their keys in the last layer. [row, width]
         changed: whether a pass was changed on the way: then it cannot be run again from the ids.
         unshared: how many of its rows no other sequence shares.
-        started: the start of the process that it is of.
+        started: the start of the process that it is of; `GONE` if it was dropped since.
     """
 
     number: int
@@ -80,9 +85,7 @@ class Sequences:
         if before is not None:
             source, keep, prefix = before.number, length, before.keys[:length]
         if before is not None and len(before.ids) == keep and not writes:
-            target = before
-            self._latest.remove(target)
-            number = source
+            target, number = before, source
         else:
             target, number = None, self._free(keeping=before)
             source = number if before is None else source
@@ -90,6 +93,11 @@ class Sequences:
         size = self._names.bytes_per_token * len(ids)
         tensors = self._process.decode(number, source, keep, ids, wanted, size, writes)
         keys = tensors[self._key].to(self._process.cache).float()
+        if target is not None:  # not before: a pass that failed leaves it to be run again
+            self._latest.remove(target)
+        elif before is not None:  # used again: it is no longer the oldest
+            self._latest.remove(before)
+            self._latest.append(before)
         self._latest.append(
             CachedTokens(
                 number,
@@ -125,7 +133,6 @@ class Sequences:
                 "llama.cpp was started anew, and has no edited pass any more",
                 "the same again, without the edit and then with it",
             )
-        self._latest = [other for other in self._latest if other.started == self._process.starts]
         ids = tokens.ids[:length]
         self._make_room(length, None)
         number = self._free(keeping=None)
@@ -136,23 +143,36 @@ class Sequences:
         self._latest.append(tokens_again)
         return tokens_again
 
+    @property
+    def _living(self) -> list[CachedTokens]:
+        """The tokens that the process has, the oldest first."""
+        return [tokens for tokens in self._latest if tokens.started == self._process.starts]
+
     def _free(self, *, keeping: CachedTokens | None) -> int:
         """Return the number of a sequence that nothing needs."""
-        living = [tokens for tokens in self._latest if tokens.started == self._process.starts]
-        numbers = {tokens.number for tokens in living}
+        numbers = {tokens.number for tokens in self._living}
         number = next((index for index in range(SEQUENCES) if index not in numbers), None)
         if number is not None:
             return number
-        oldest = next(tokens for tokens in living if tokens is not keeping)
-        self._latest.remove(oldest)
+        oldest = next(tokens for tokens in self._living if tokens is not keeping)
+        self._bury(oldest)
         return oldest.number
 
     def _make_room(self, rows: int, keeping: CachedTokens | None) -> None:
         """Drop the oldest sequences, so that the KV cache has room for more rows."""
-        while sum(tokens.unshared for tokens in self._latest) + rows > self._process.context:
-            oldest = next((tokens for tokens in self._latest if tokens is not keeping), None)
+        while sum(tokens.unshared for tokens in self._living) + rows > self._process.context:
+            oldest = next((tokens for tokens in self._living if tokens is not keeping), None)
             if oldest is None:
                 return
-            self._latest.remove(oldest)
-            if oldest.started == self._process.starts:
-                self._process.call("forget", oldest.number)
+            self._bury(oldest)
+            self._process.call("forget", oldest.number)
+
+    def _bury(self, tokens: CachedTokens) -> None:
+        """Remember tokens that the process drops, if they can be run again."""
+        if tokens.changed:
+            self._latest.remove(tokens)
+            return
+        tokens.started = GONE
+        gone = [known for known in self._latest if known.started != self._process.starts]
+        for known in gone[:-REMEMBERED]:
+            self._latest.remove(known)

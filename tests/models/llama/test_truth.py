@@ -104,6 +104,18 @@ def test_a_killed_process_is_one_line_and_the_next_letter_starts_it_anew(file):
     ):
         scope.record([*IDS, 10])
     assert apart(scope.record([*IDS, 9]).logits, whole.logits) < NEAR
+    assert scope.record([*IDS, 9, 3]).ran == 1
+    assert process.starts == 3
+
+
+def test_more_prompts_than_the_cache_has_sequences_go_on_from_what_they_share(file):
+    scope, _ = opened(file, "llama")
+    first = scope.record(IDS)
+    edited = [scope.record(IDS, edits=[f"scale mlp 0 {factor}"]) for factor in range(2, 14)]
+    assert len({float(each.logits[0]) for each in edited}) == len(edited)
+    again = scope.record([*first.prompt.ids, 9])
+    assert again.ran == 1
+    assert apart(again.logits, scope.record([*IDS, 9], fresh=True).logits) < NEAR
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2", "phi3", "qwen2_moe", "mamba"])
