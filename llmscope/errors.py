@@ -113,6 +113,7 @@ TOOL = {
     "no-special-tokens": "llmscope snapshot --no-special-tokens",
     **{name: f"llmscope snapshot --{name} {{}}" for name in ("versus-device", "versus-dtype")},
     **{name: f"llmscope mcp --{name} {{}}" for name in ("memory", "reward", "spill", "threads")},
+    "backend": "llmscope mcp --backend {}",
 }
 """How an agent spells the options that are no argument of a tool of their own name: by the tool, by
 how its user starts the server, or by a command, where no tool takes it."""

@@ -308,6 +308,7 @@ CALLS: dict[str, Call] = {
             "spec": "builtin:town",
             "device": "mps",
             "dtype": "bfloat16",
+            "backend": "llama.cpp",
             "adapters": ["nowhere/adapter"],
             "reward": "nowhere/reward",
             "progress": hears,

@@ -31,13 +31,15 @@ class LoadOptions:
 
     Attributes:
         model: the model of the first call that needs one; None: a call of `open` names it.
-        device, dtype, threads, memory, spill, adapters, reward, unverified: as of `llmscope.load`.
+        device, dtype, backend, threads, memory, spill, adapters, reward, unverified: as of
+            `llmscope.load`.
         trust_remote_code, allow_pickle: as of `llmscope.load`; no tool can change them.
     """
 
     model: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "transformers"
     threads: int | None = None
     memory: str | None = None
     spill: str | None = None

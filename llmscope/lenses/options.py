@@ -281,6 +281,7 @@ RESERVED = frozenset(
         *(
             "batch_tolerance",
             "engine",
+            "backend",
             "workers",
             "gpus_per_worker",
             "max_errored_blocks",

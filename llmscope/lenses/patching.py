@@ -209,7 +209,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     largest = max(float(logit.abs().max()) for logit in logits)
     if isinstance(score, MetricTarget):  # in units of its own
         largest = max(abs(our_value), abs(others))
-    if not abs(others - our_value) > bound(model.dtype, SAME, 1.0) * largest:
+    if not abs(others - our_value) > bound(model.precision, SAME, 1.0) * largest:
         raise _Unpaired(
             f"the {score.phrase} is {our_value:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"

@@ -82,6 +82,9 @@ class LoadedModel:
         allow_pickle: whether pickled weights are allowed, also for files read later.
         translator: the learned lens that edits name, or its path or name; None: that of `origin`,
             or else the Jacobian lens that comes with the model.
+        backend: what runs it in place of transformers, with the type of its weights, such as
+            `llama.cpp, Q4_1`; empty for transformers.
+        rounding: the dtype that rounds as coarsely as the backend's kernels do; None: `dtype`.
         features: the dictionaries that edits along features name, or their paths or names; empty:
             those of `origin`, or else those that come with the model.
     """
@@ -112,12 +115,32 @@ class LoadedModel:
     allow_pickle: bool = False
     translator: Any = None
     features: tuple[Any, ...] = ()
+    backend: str = ""
+    rounding: torch.dtype | None = None
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise WrongTypeError(
             "a model under the scope cannot be pickled or copied: save the model itself with "
             "scope.model.save_pretrained(folder), and figures with figure.save(path)"
         )
+
+    @property
+    def dtype_name(self) -> str:
+        """What the model is computed in: a dtype, or the backend with the type of its weights."""
+        return self.backend or str(self.dtype).removeprefix("torch.")
+
+    @property
+    def parameters(self) -> int:
+        """The number of the model's parameters."""
+        total = getattr(self.module, "parameter_count", None)  # of a backend, most are in its file
+        if isinstance(total, int):
+            return total
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The dtype whose rounding bounds how far equal numbers may differ."""
+        return self.dtype if self.rounding is None else self.rounding
 
     @property
     def full_name(self) -> str:

@@ -89,7 +89,7 @@ def gives_same_logits(recording: Recording) -> bool:
     if base.logits is None:
         return True
     apart = discrepancy(own_logits(base)[-1:], base.logits[None])
-    return apart <= bound(base.model.dtype, BOUND)
+    return apart <= bound(base.model.precision, BOUND)
 
 
 class InstrumentedModel:

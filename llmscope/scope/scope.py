@@ -68,6 +68,7 @@ def load(
     *,
     device: str | torch.device | None = "auto",
     dtype: str | torch.dtype | None = "auto",
+    backend: str | None = "transformers",
     threads: int | None = None,
     memory: int | str | None = None,
     spill: str | PathLike[str] | None = None,
@@ -87,6 +88,7 @@ def load(
             disk; or a torch.device.
         dtype: auto (also None), float32 (fp32, float), bfloat16 (bf16) or float16 (fp16, half),
             also as a torch.dtype.
+        backend: transformers (also None), or llama.cpp, which runs a GGUF file as it is.
         threads: number of torch threads on a CPU; None: chosen by the size of the model.
         memory: most bytes of what is kept of the tokens of long prompts beside keys and values,
             as a number or a text such as "8GB"; None: 1.5 GiB. What is beyond it is computed again
@@ -107,6 +109,7 @@ def load(
     """
     checked = checked_load(
         *(spec, device, dtype, threads, adapters, reward),
+        backend=backend,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=progress,
@@ -190,7 +193,7 @@ class Scope:
         anatomy = model.anatomy
         sizes = f"{len(anatomy.layers)} layers, {anatomy.heads} heads, width {anatomy.width}"
         gone = ", detached" if self._detached else ""
-        dtype = str(model.dtype).removeprefix("torch.")
+        dtype = model.dtype_name
         return f"<Scope {one_line(model.name)}: {sizes}, {dtype} on {model.device}{gone}>"
 
     def detach(self) -> None:

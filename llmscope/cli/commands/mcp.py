@@ -72,6 +72,7 @@ def _options(model: str | None, loading: ModelOptions) -> LoadOptions:
         loading.spec(model),
         device=loading.device,
         dtype=loading.dtype,
+        backend=loading.backend,
         threads=loading.threads,
         memory=loading.memory,
         spill=loading.spill,

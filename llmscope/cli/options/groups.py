@@ -94,6 +94,7 @@ class DeviceOptions:
 
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
+    backend: shared.Backend = "transformers"
     threads: shared.Threads = None
     memory: shared.Memory = None
     spill: shared.Spill = None

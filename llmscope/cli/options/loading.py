@@ -72,6 +72,7 @@ class Loader:
     model: str | None
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "transformers"
     threads: int | None = None
     memory: str | None = None
     spill: str | None = None
@@ -93,10 +94,11 @@ class Loader:
 
         Adapters are left out.
         """
-        names = ("device", "dtype", "threads", "memory", "spill", "reward")
+        names = ("device", "dtype", "backend", "threads", "memory", "spill", "reward")
         switches = ("trust_remote_code", "allow_pickle", "unverified")
         values = {name: getattr(self, name) for name in (*names, *switches)}
-        return {name: value for name, value in values.items() if value not in ("auto", None, False)}
+        usual = ("auto", "transformers", None, False)
+        return {name: value for name, value in values.items() if value not in usual}
 
     def other(self, model: str) -> Loader:
         """Return a loader for another model with the same options, compared with no second one.
@@ -149,6 +151,7 @@ class Loader:
                     self.model,
                     device=self.device,
                     dtype=self.dtype,
+                    backend=self.backend,
                     threads=self.threads,
                     memory=self.memory,
                     spill=self.spill,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.tui.session.session import StoredSession
 
-LOADS = ("device", "dtype", "threads", "memory", "spill", "reward", "unverified")
+LOADS = ("device", "dtype", "backend", "threads", "memory", "spill", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
 SECOND = ("versus_model", "versus_adapter", "versus_dtype", "versus_device", "layer_ids")
 """Options of the second model, which are restored too."""

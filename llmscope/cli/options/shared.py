@@ -49,6 +49,13 @@ Dtype = Annotated[
         help="auto, float32 (or fp32, float), bfloat16 (bf16) or float16 (fp16, half).",
     ),
 ]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the model: transformers, or llama.cpp for a GGUF file as it is.",
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(

@@ -115,7 +115,7 @@ def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
 
     from llmscope.record.compare.stream_difference import parting_stream, rounding_bound
 
-    bound = rounding_bound(pair.a.model.dtype, pair.b.model.dtype)
+    bound = rounding_bound(pair.a.model.precision, pair.b.model.precision)
     first = parting_stream(torch.from_numpy(relative), bound)
     if first is None:
         return None, bound, f"no stream parts by more than rounding, {bound:.2g} of its length"

@@ -30,7 +30,7 @@ def checked_load(
 
     Args:
         spec, device, dtype, threads, adapters, reward: as for `load_model`, of any type.
-        others: trust_remote_code, allow_pickle and progress.
+        others: backend, trust_remote_code, allow_pickle and progress.
 
     Raises:
         ScopeError: a loaded model was given instead of a name.
@@ -40,6 +40,7 @@ def checked_load(
         "spec": _model("spec", spec),
         "device": _device(device),
         "dtype": _dtype(dtype),
+        "backend": _backend(others["backend"]),
         "threads": None if threads is None else _threads(threads),
         "adapters": tuple(
             str(_model(f"adapters[{at}]", adapter, needed=True))
@@ -79,6 +80,10 @@ def _dtype(value: Any) -> str:
     if isinstance(value, torch.dtype):
         value = str(value).removeprefix("torch.")
     return dtype_name(arguments.text("dtype", value))
+
+
+def _backend(value: Any) -> str:
+    return "transformers" if value is None else arguments.text("backend", value)
 
 
 def _threads(value: Any) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from llmscope.errors import ScopeError, option
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.files.checkpoint import check_model, read_config
 from llmscope.models.files.model_files import check_tokenizer_paths
@@ -33,12 +33,16 @@ from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.models.variants import Variants
 from llmscope.support.text import display_text, one_line, told
 
+LLAMA = "llama.cpp"
+"""The name of the backend that runs GGUF files as they are."""
+
 
 def load_model(
     spec: str | None = None,
     *,
     device: str = "auto",
     dtype: str = "auto",
+    backend: str = "transformers",
     threads: int | None = None,
     adapters: Sequence[str] = (),
     reward: str | None = None,
@@ -52,6 +56,7 @@ def load_model(
         spec: see `llmscope.models.spec`; None means the built-in default.
         device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
+        backend: transformers; or llama.cpp, which runs a GGUF file as it is.
         threads: number of torch threads; None means one for a tiny model, and torch's own choice
             for others.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
@@ -64,6 +69,21 @@ def load_model(
         ScopeError: the model cannot be loaded; the error has a hint.
     """
     parsed = parse(spec)
+    if backend != "transformers":
+        if backend != LLAMA:
+            raise WrongUseError(
+                f"{option('backend', backend)}: there is no such backend",
+                f"transformers or {LLAMA}",
+            )
+        _refuse_beside(backend, device, dtype, adapters, reward)
+        if parsed.source != "gguf":
+            raise ScopeError(
+                f"{option('backend', backend)}: {display_text(parsed.text)} is no GGUF file",
+                f"a .gguf file, or no {option('backend')}",
+            )
+        from llmscope.models.llama.load import load_gguf
+
+        return load_gguf(Path(parsed.name), parsed.text, threads=threads, progress=progress)
     chosen = choose_device(device)
     choose_dtype(dtype, chosen)  # raises for an invalid name before anything is fetched
     check_threads(threads)
@@ -113,6 +133,28 @@ def load_model(
         {} if added else {name: partial(_built_in, name, make) for name in weights.family},
     )
     return model
+
+
+def _refuse_beside(
+    backend: str, device: str, dtype: str, adapters: Sequence[str], reward: str | None
+) -> None:
+    """Refuse what a backend has no use for.
+
+    Raises:
+        ScopeError: an option does not go with the backend.
+    """
+    for name, value, usual in (
+        ("device", device, ("auto", "cpu")),
+        ("dtype", dtype, ("auto",)),
+        ("adapter", " ".join(adapters), ("",)),
+        ("reward", reward, (None,)),
+    ):
+        if value not in usual:
+            raise ScopeError(
+                f"{option(name, value)} does not go with {option('backend', backend)}, which runs "
+                "the file as it is on the CPU",
+                "one of the two",
+            )
 
 
 def _built_in(name: str, make: Callable[[Weights, str], LoadedModel]) -> LoadedModel:

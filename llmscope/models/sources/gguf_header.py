@@ -10,7 +10,7 @@ import math
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,21 @@ _END = "it ends before its header does"
 
 
 @dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies in a GGUF file.
+
+    Attributes:
+        shape: its sizes, the fastest first.
+        kind: the number of its type.
+        offset: of its first byte in the file.
+    """
+
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+@dataclass(frozen=True)
 class GgufHeader:
     """The header of a GGUF file.
 
@@ -46,10 +61,12 @@ class GgufHeader:
         values: numbers and booleans of the metadata, by key; for an array of integers, its
             maximum.
         headers: the headers of its tensors.
+        places: where its tensors lie, by name.
     """
 
     values: dict[str, Any]
     headers: TensorHeaders
+    places: dict[str, TensorPlace]
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -71,6 +88,7 @@ class _HeaderReader:
         self._data = data
         self._at = 4
         self._items = 0
+        self._places: dict[str, TensorPlace] = {}
         version = struct.unpack_from("<I", data, 4)[0] if len(data) >= 24 else 0
         self._order = "<" if version & 0xFFFF else ">"
 
@@ -96,7 +114,7 @@ class _HeaderReader:
         if len(headers.names) != headers.tensors:
             raise ValueError("it has two tensors of one name")
         known = {key: value for key, value in values.items() if value is not None}
-        return GgufHeader(known, headers)
+        return GgufHeader(known, headers, self._places)
 
     def _tensors(self, count: int, alignment: Any) -> Iterator[tuple[str, list[int], int]]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -114,14 +132,18 @@ class _HeaderReader:
             if dimensions > _DIMENSIONS:
                 raise ValueError(f"its tensor {name[:80]} has {dimensions} dimensions")
             shape = [self._scalar("Q") for _ in range(dimensions)]
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._scalar("I"))]
+            kind = self._scalar("I")
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
             entries.append((name, shape, math.prod(shape) * size // block, self._scalar("Q")))
+            self._places[name] = TensorPlace(tuple(shape), kind, entries[-1][3])
         begin = -(-self._at // alignment) * alignment
         left = len(self._data) - begin
         for name, _, length, offset in entries:
             if begin + offset + length > len(self._data):
                 raise ValueError(f"its tensor {name[:80]} does not lie in it")
             left -= length
+            place = self._places[name]
+            self._places[name] = replace(place, offset=begin + offset)
         if left < 0:
             raise ValueError("its tensors overlap")
         return ((name, shape, length) for name, shape, length, _ in entries)

@@ -236,7 +236,7 @@ def _by_head(
     write = recording.rows("attention_write", index, row)
     assert write is not None
     apart = discrepancy(written, write)
-    if not apart <= bound(recording.model.dtype, HEADS_BOUND):
+    if not apart <= bound(recording.model.precision, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = input_contributions(
         layer,
@@ -373,7 +373,7 @@ def check_sum(recording: Recording, whole: float, parts: Iterable[float]) -> tup
     left = whole - sum(values)
     largest = max(abs(whole), *(abs(value) for value in values))
     limit, share = (
-        bound(recording.model.dtype, BOUND, HALF_BOUND),
+        bound(recording.model.precision, BOUND, HALF_BOUND),
         abs(left) / largest if largest else abs(left),
     )
     if share <= limit:

@@ -269,7 +269,7 @@ def check_agreement(recording: Recording, logits: Tensor, position: int) -> None
     apart = discrepancy(logits, logits_after(recording, position)[None])
     if math.isnan(apart):
         raise NoGradient("the pass holds NaN or infinity there")
-    if not apart <= bound(recording.model.dtype, BOUND, HALF_BOUND):
+    if not apart <= bound(recording.model.precision, BOUND, HALF_BOUND):
         raise NoGradient(
             f"the model gives other logits for embeddings than for their tokens: off by {apart:.1e}"
         )

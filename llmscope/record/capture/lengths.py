@@ -49,6 +49,8 @@ class Lengths:
         self._ranges: list[tuple[int, int]] = []
         self._apart: list[tuple[int, int]] = []
         self._takes_positions: bool | None = None
+        # A backend that only ever adds to its KV cache cannot know how long the prompt becomes.
+        self._any = bool(getattr(recorder.model.module, "any_length", False))
         self._due = False
         self._tokens: dict[tuple[int, int], list[Tensor]] = {}
 
@@ -59,7 +61,7 @@ class Lengths:
             None if this cannot be measured without running the prompt.
         """
         short, long = sorted((length, other))
-        if short == long:
+        if short == long or self._any:
             return True
         self.measure_if_due()
         known = self._known(short, long)
@@ -144,7 +146,7 @@ class Lengths:
         return self._tokens[place, length]
 
     def _bound(self) -> float:
-        return bound(self._recorder.model.dtype, SAME, 1.0)
+        return bound(self._recorder.model.precision, SAME, 1.0)
 
 
 def _equal(tensors: list[Tensor], other: list[Tensor], limit: float) -> bool:
@@ -161,7 +163,7 @@ def _apart(tensor: Tensor, other: Tensor) -> float:
 
 def same_row(recording_a: Recording, other: Recording, row: int) -> bool:
     """Return whether two recordings have the same streams, keys and values at a row."""
-    limit = bound(recording_a.model.dtype, ROW)
+    limit = bound(recording_a.model.precision, ROW)
     row_range = range(row, row + 1)
     for layer in range(recording_a.layers + 1):
         a, b = (recording.rows("stream", layer, row_range) for recording in (recording_a, other))

@@ -134,7 +134,7 @@ def record_padded(
 
 def same_tensors(recording: Recording, other: Recording) -> bool:
     """Return whether two recordings of a prompt hold the same tensors, up to rounding."""
-    limit = bound(recording.model.dtype, ROW)
+    limit = bound(recording.model.precision, ROW)
     rows = range(len(recording))
     pairs = [
         *zip(recording.keys, other.keys, strict=True),

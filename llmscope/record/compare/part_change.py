@@ -122,7 +122,7 @@ def part_changes(
         float(means[-2]),
         float(means[-1]),
         whole,
-        rounding_bound(a.model.dtype, b.model.dtype),
+        rounding_bound(a.model.precision, b.model.precision),
     )
 
 

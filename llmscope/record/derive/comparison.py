@@ -72,7 +72,13 @@ def compare(computed: Tensor, actual: Tensor) -> Tensor:
     return torch.cat([apart.abs().amax(-1)[None], sums])
 
 
-def judge(comparison: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:
+def judge(
+    comparison: Comparison,
+    dtype: torch.dtype,
+    rows: Sequence[int] | None = None,
+    *,
+    by: str = "",
+) -> Verdict:
     """Return the verdict on a comparison of numbers of a dtype.
 
     Args:
@@ -80,6 +86,8 @@ def judge(comparison: Comparison, dtype: torch.dtype, rows: Sequence[int] | None
         dtype: the dtype of the numbers.
         rows: the tokens that were compared, so that the reason names the worst one; None: the
             reason names no token.
+        by: the backend that computed them, which rounds as coarsely as the dtype does; empty for
+            transformers.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     bound = bound_of(dtype)
@@ -92,11 +100,13 @@ def judge(comparison: Comparison, dtype: torch.dtype, rows: Sequence[int] | None
         reason = f"{at}it differs from the model's own by {discrepancy:.1e} (bound {bound:.0e})"
         return Verdict("refused", reason, discrepancy)
     if half:
-        return _of_all_rows(comparison, dtype, discrepancy)
+        return _of_all_rows(comparison, dtype, discrepancy, by)
     return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
 
 
-def _of_all_rows(comparison: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
+def _of_all_rows(
+    comparison: Comparison, dtype: torch.dtype, discrepancy: float, by: str
+) -> Verdict:
     """Return the verdict in half precision: refuse what rounding alone does not explain."""
     eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
     product, own_square, error, count = comparison.sums.sum(1).tolist()
@@ -110,4 +120,5 @@ def _of_all_rows(comparison: Comparison, dtype: torch.dtype, discrepancy: float)
         reason = f"its errors are {spread:.1e} of its size, more than rounding to {name} makes"
         return Verdict("refused", reason, spread)
     within = f"within {HALF_BOUND * eps:.2g}, scale within {HALF_SLOPE * eps:.2g}, in {name}"
+    within = f"{by}: {within}" if by else within
     return Verdict("verified", "", discrepancy or None, within)

@@ -35,7 +35,7 @@ def check_steady(recorder: Recorder) -> None:
     ids = probe(model).ids
     first, second = (recorder.run([ids]).logits[0] for _ in range(2))
     apart = discrepancy(first, second)
-    if apart <= bound(model.dtype, BOUND) or not bool(torch.isfinite(first).all()):
+    if apart <= bound(model.precision, BOUND) or not bool(torch.isfinite(first).all()):
         return  # numbers that are not finite are reported elsewhere
     if state.training:
         raise ScopeError(
@@ -64,7 +64,7 @@ def checked_draws(recorder: Recorder) -> Iterator[None]:
     context = model.anatomy.context
     tokens = probe(model).ids * LONG
     apart = _apart_by_seed(recorder, tokens[: min(LONG, context or LONG)])
-    if apart > bound(model.dtype, BOUND):
+    if apart > bound(model.precision, BOUND):
         raise ScopeError(
             f"two passes over one prompt differ by {apart:.1e}: the model draws random numbers",
             "a seed in its config, if it has one, such as Reformer's hash_seed",
@@ -104,7 +104,7 @@ class DrawnNumbers:
         apart = _apart_by_seed(self._recorder, recording.prompt.ids, last=1)
         drew = taps.draws > before
         self._judged, verdict = taps.draws, VERIFIED
-        if apart > bound(model.dtype, BOUND):
+        if apart > bound(model.precision, BOUND):
             self._random = True
             reason = f"{DREW}: two passes over it with other seeds differ by {apart:.1e}"
             verdict = Verdict("unverified", reason, apart)

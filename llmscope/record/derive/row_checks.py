@@ -123,7 +123,10 @@ def check_rows(
     if flaw is not None:
         return flaw
     verdict = judge(
-        _known_comparison(recording, capability, layer, checked), recording.model.dtype, checked
+        _known_comparison(recording, capability, layer, checked),
+        recording.model.precision,
+        checked,
+        by=recording.model.backend,
     )
     if len(checked) < len(rows) and verdict.status == "verified":
         some_of_them = f"at {len(checked)} of {len(rows)} tokens"
@@ -321,7 +324,7 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
 
     NaN where that does not decide: rows that are not checked yet, NaN, or half precision.
     """
-    half = recording.model.dtype in (torch.float16, torch.bfloat16)
+    half = recording.model.precision in (torch.float16, torch.bfloat16)
     worst = np.full(len(layers), np.nan if half else 0.0, np.float32)
     for segment, count in recording.parts:
         measured = _measurements(segment, "writes")
@@ -395,7 +398,9 @@ def _readout(recording: Recording, readout: Readout, own_logits_row: Tensor) -> 
             recording.memo[BEGUN] = _compared_readout(recording, readout, own_logits_row)
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
         rows = range(last + 1 - compared.shape[1], last + 1)
-        verdict = judge(Comparison.of(compared), recording.model.dtype, rows)
+        verdict = judge(
+            Comparison.of(compared), recording.model.precision, rows, by=recording.model.backend
+        )
     except NotApplicable as missing:
         verdict = Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
@@ -414,7 +419,7 @@ def _compared_readout(recording: Recording, readout: Readout, own_logits_row: Te
     if state_of(recording.model.module).outside:
         # Its code may treat any row in another way, and read other values than in the pass before.
         every = own_logits(recording)
-        if discrepancy(every[-1:], own_logits_row[None]) > bound(recording.model.dtype, BOUND):
+        if discrepancy(every[-1:], own_logits_row[None]) > bound(recording.model.precision, BOUND):
             raise NotApplicable(OTHER_LOGITS)
         read = [
             logits(recording, row, min(row + ROWS, last + 1)) for row in range(0, last + 1, ROWS)

@@ -151,7 +151,7 @@ def looks_ahead(recorder: Recorder) -> bool:
     earlier = [
         recorder.run([prompt], record=True).final_rows(0, len(ids) - 1) for prompt in (ids, other)
     ]
-    return not discrepancy(*earlier) <= bound(recorder.model.dtype, BOUND)
+    return not discrepancy(*earlier) <= bound(recorder.model.precision, BOUND)
 
 
 def learn_rows(recorder: Recorder) -> None:
@@ -224,7 +224,7 @@ def _judge_check(model: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Ve
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
-    return judge(Comparison.of(comparison), model.dtype)
+    return judge(Comparison.of(comparison), model.precision, by=model.backend)
 
 
 def discrepancy(computed: Tensor, actual: Tensor) -> float:
@@ -268,7 +268,7 @@ def _fit_readout(recording: Recording, own_logits: Tensor) -> None:
         return
 
     def holds(logits: Tensor) -> bool:
-        verdict = judge(Comparison.of(compare(logits, own_logits).cpu()), model.dtype)
+        verdict = judge(Comparison.of(compare(logits, own_logits).cpu()), model.precision)
         return verdict.status != "refused"
 
     with suppress(Exception):  # any error of a wrong norm, which the check of the readout tells
@@ -311,7 +311,7 @@ def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, other
     Raises:
         NotApplicable: the stream holds without attention's write, and not with it.
     """
-    dtype = recording.model.dtype
+    dtype = recording.model.precision
     with_it, without = (
         judge(Comparison.of(comparison.cpu()), dtype).status for comparison in (all_writes, others)
     )

@@ -157,7 +157,7 @@ def prefix_cache(recording: Recording, length: int, batch: int) -> DynamicCache:
 
 def row_fits(recording: Recording, cache: DynamicCache, row: int) -> bool:
     """Return whether a row has the recorded keys and values after it ran again."""
-    limit = bound(recording.model.dtype, ROW)
+    limit = bound(recording.model.precision, ROW)
     for layer, recorded in zip(cache.layers, recording.past or (), strict=False):
         for again, before in zip((layer.keys, layer.values), recorded, strict=True):
             actual = before[:, row].float()

@@ -419,7 +419,7 @@ class EditedRecorder:
         except Exception:  # any error of a model whose layers pass each other more than a stream
             return False
         assert again.logits is not None
-        limit = bound(self._model.dtype, BOUND)
+        limit = bound(self._model.precision, BOUND)
         return discrepancy(again.logits[None], whole.logits[None]) <= limit
 
     def _grounds(self, base: Recording, other: Prompt | None, *, fresh: bool) -> EditContext:

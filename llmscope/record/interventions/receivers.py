@@ -89,7 +89,7 @@ class Receivers:
             raise
         except Exception as error:  # any error of a layer that cannot be called twice
             return f"it cannot be called a second time: {told(error)}"
-        if apart <= bound(base.model.dtype, BOUND):
+        if apart <= bound(base.model.precision, BOUND):
             return ""
         if kind == "within":
             return PARALLEL

@@ -239,7 +239,7 @@ class VariantRecorder:
         except Exception:  # any error of a model that does not take a batch
             return False
         final_whole = whole.final_rows(start, len(whole))
-        limit = bound(whole.model.dtype, BOUND)
+        limit = bound(whole.model.precision, BOUND)
         return final.shape[1:] == final_whole.shape and discrepancy(final[1], final_whole) <= limit
 
 

@@ -51,8 +51,8 @@ class Chain:
         self.model = model
         self.layer: int | None = None
         self.part = "beginning"
-        self.near = bound(model.dtype, NEAR, HALF_NEAR)
-        self._bound, self._eps = bound(model.dtype, BOUND), torch.finfo(model.dtype).eps
+        self.near = bound(model.precision, NEAR, HALF_NEAR)
+        self._bound, self._eps = bound(model.precision, BOUND), torch.finfo(model.dtype).eps
         self._on: list[Tensor] = []
         parameters = model.module.named_parameters(remove_duplicate=True)
         self._names = {id(parameter): name for name, parameter in parameters}

@@ -46,6 +46,7 @@ AFTER = (
     "versus_adapter",
     "device",
     "dtype",
+    "backend",
     "threads",
     "memory",
     "spill",

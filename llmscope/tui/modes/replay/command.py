@@ -37,6 +37,7 @@ VALUES = frozenset(
         "--reward",
         "--device",
         "--dtype",
+        "--backend",
         "--threads",
         "--memory",
         "--spill",

@@ -1,0 +1,201 @@
+"""From a GGUF file to a model that llama.cpp runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmscope.errors import ScopeError
+from llmscope.models.anatomy import find
+from llmscope.models.llama.facade import Backend, LlamaConfig, LlamaForCausalLM, sizes_of
+from llmscope.models.llama.names import names_in
+from llmscope.models.llama.process import LlamaProcess
+from llmscope.models.llama.weights import GgufWeights
+from llmscope.models.loaded_model import LoadedModel, Progress
+from llmscope.models.loading.device import check_threads
+from llmscope.models.progress import Meter, silenced
+from llmscope.models.sources.gguf import check_gguf
+from llmscope.models.sources.gguf_header import read_header
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.support.text import display_text, told
+
+LONGEST = 4096
+"""Most tokens of a prompt, if the model was trained on as many: its KV cache is reserved."""
+PROBE = 3
+"""Number of tokens of the first pass, which shows what there is."""
+TEXTS = (
+    "The capital of France is",
+    "  12345\n\tdef f(x): return x",
+    "Pâris 😀 don't",
+    "日本語 — über",
+)
+"""Texts that are tokenized in both ways when a file is opened."""
+LIBRARY = "LLMSCOPE_LLAMA_LIB"
+"""The environment variable with the path of another libllama."""
+
+
+def load_gguf(
+    path: Path,
+    spec: str,
+    *,
+    threads: int | None = None,
+    cache: torch.dtype = torch.float16,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load a GGUF file into llama.cpp.
+
+    Args:
+        path: the file.
+        spec: what the user called it.
+        threads: number of threads; None: as many as there are processors.
+        cache: the dtype of its KV cache: float16, as in llama.cpp by default, or float32.
+        progress: called with the description of the stage, bytes done, and total bytes or None.
+
+    Raises:
+        ScopeError: the file is damaged, llama.cpp is not installed or cannot run it, or hands out
+            too little of its architecture.
+    """
+    check_threads(threads)
+    check_gguf(path)
+    Meter(progress, "loading the weights into llama.cpp")
+    header = read_header(path)
+    sizes = sizes_of(header.values)
+    layers, context = _count(sizes, "block_count"), _count(sizes, "context_length")
+    process = LlamaProcess(
+        path,
+        min(context, LONGEST),
+        threads or os.cpu_count() or 1,
+        library=os.environ.get(LIBRARY, ""),
+        cache=cache,
+    )
+    survey = process.survey(list(range(1, PROBE + 1)))
+    names = names_in(survey["tensors"], layers)
+    weights = GgufWeights(path, header.places)
+    backend = Backend(process, names, weights, names.of("key", layers - 1))
+    heads = _count(sizes, "attention.head_count")
+    config = LlamaConfig(
+        hidden_size=_count(sizes, "embedding_length"),
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        vocab_size=weights.shape("token_embd.weight")[0],
+        max_position_embeddings=process.context,
+        head_dim=survey["tensors"][names.of("joined", 0)] // heads,
+        norm_eps=_eps(sizes),
+        scales=survey["scales"],
+        attention_softcap=sizes.get("attn_logit_softcapping"),
+        final_logit_softcapping=sizes.get("final_logit_softcapping"),
+        attn_implementation="eager",
+        dtype=torch.float32,
+    )
+    try:
+        module = LlamaForCausalLM(config, backend).eval()
+    except KeyError as error:  # such as of experts
+        raise ScopeError(
+            f"{display_text(path.name)} has no {display_text(str(error.args[0]))}",
+            "the file without a backend, which transformers then runs",
+        ) from error
+    _check_structure(module, path)
+    Meter(progress, "reading the tokenizer")
+    with silenced():
+        tokens, notices = _tokenizer(path)
+    notices += _differing_tokens(process, tokens)
+    kind = process.description.rpartition(" ")[2]
+    return LoadedModel(
+        spec=spec,
+        name=path.stem,
+        module=module,
+        tokens=tokens,
+        anatomy=find(module),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        notices=tuple(notices),
+        backend=f"llama.cpp, {kind}",
+        rounding=_rounding(weights, torch.float16 if names.by_table else cache),
+        threads=threads,
+    )
+
+
+def _rounding(weights: GgufWeights, coarsest: torch.dtype) -> torch.dtype:
+    """Return the dtype that rounds as coarsely as llama.cpp's kernels do with these weights.
+
+    A product with bfloat16 rounds its rows to bfloat16, and one with
+    quantised weights to 8 bits, which are as many as bfloat16 has.
+
+    Args:
+        weights: the weights.
+        coarsest: what the KV cache and the activation function round to.
+    """
+    if weights.kinds <= {"F32"}:
+        return coarsest
+    return torch.float16 if weights.kinds <= {"F32", "F16"} else torch.bfloat16
+
+
+def _check_structure(module: LlamaForCausalLM, path: Path) -> None:
+    """Check that the parts of a layer add up as the module has them, to the last bit.
+
+    What does not would be taken for a change by a hook, and be written into every pass.
+
+    Raises:
+        ScopeError: they do not.
+    """
+    with torch.no_grad():
+        module(torch.tensor([list(range(1, PROBE + 1))]))
+    latest = module.backend.latest
+    changed = {} if latest is None else latest.writes[0]
+    if changed:
+        raise ScopeError(
+            f"{display_text(path.name)} has layers of another structure than llmscope knows of "
+            f"llama.cpp: {next(iter(changed))} is computed in another way",
+            "the file without a backend, which transformers then runs",
+        )
+
+
+def _count(sizes: Any, name: str) -> int:
+    value = sizes.get(name)
+    if type(value) is not int or value < 1:
+        raise ScopeError(f"the file says no {name}", "another file")
+    return value
+
+
+def _eps(sizes: Any) -> float:
+    for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
+        if isinstance(sizes.get(name), float):
+            return float(sizes[name])
+    raise ScopeError("the file says no epsilon of its norms", "another file")
+
+
+def _differing_tokens(process: LlamaProcess, tokens: Tokens | None) -> list[str]:
+    """Return a notice if the tokenizer gives other tokens than llama.cpp's own."""
+    if tokens is None:
+        return []
+    for text in TEXTS:
+        theirs = process.call("tokenize", text, False)
+        if theirs != tokens.tokenizer(text, add_special_tokens=False).input_ids:
+            return [
+                f"llama.cpp makes other tokens of ‹{display_text(text)}› than the tokenizer here, "
+                "which transformers makes of the file"
+            ]
+    return []
+
+
+def _tokenizer(path: Path) -> tuple[Tokens | None, list[str]]:
+    """Return the tokenizer that transformers makes of the file; None and why if it cannot."""
+    from transformers import PreTrainedTokenizerFast
+
+    from llmscope.models.tokenizer.worker import refuse_long_tokens
+
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            str(path.parent), gguf_file=path.name, local_files_only=True
+        )
+        refuse_long_tokens(tokenizer)
+        return Tokens(tokenizer), []
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # an unknown alphabet, or a Rust panic
+        return None, [
+            f"its tokenizer cannot be read ({display_text(told(error))}): it takes token ids only"
+        ]

@@ -1,0 +1,127 @@
+"""What llama.cpp calls the tensors of a pass, found by what an architecture has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from llmscope.errors import ScopeError
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "attention_in": ("attn_norm",),
+    "query": ("Qcur",),
+    "key": ("Kcur",),
+    "value": ("Vcur",),
+    "joined": ("kqv_out",),
+    "attention_out": ("attn_out",),
+    "middle": ("ffn_inp", "sa_out"),
+    "mlp_in": ("ffn_norm",),
+    "neurons": ("ffn_swiglu", "ffn_geglu", "ffn_gelu", "ffn_silu"),
+    "mlp_out": ("ffn_out",),
+    "after": ("l_out",),
+}
+"""Part of a layer -> what it may be called, the first that there is counts."""
+POST_NORMS: Mapping[str, tuple[str, ...]] = {
+    "attention_write": ("attn_post_norm",),
+    "mlp_write": ("ffn_post_norm",),
+}
+EMBEDDED = ("inpL", "inp_scaled", "embd", "inp_embd")
+NORMED = ("result_norm",)
+LOGITS = ("result_output",)
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "ffn_swiglu": nn.functional.silu,
+    "ffn_silu": nn.functional.silu,
+    "ffn_geglu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
+    "ffn_gelu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of the tensors of one model.
+
+    Attributes:
+        parts: part of a layer -> its name in llama.cpp.
+        embedded: the name of the stream before the first layer.
+        layers: the number of layers.
+        bytes_per_token: the size of what a pass hands out of a token.
+        post_norms: whether writes are normed before they are added to the stream.
+    """
+
+    parts: Mapping[str, str]
+    embedded: str
+    layers: int
+    bytes_per_token: int
+    post_norms: bool
+    normed: str = NORMED[0]
+    logits: str = LOGITS[0]
+
+    @property
+    def scores(self) -> str:
+        """The name of the unembedding's output."""
+        return self.logits
+
+    def of(self, part: str, layer: int) -> str:
+        """Return the name of a part in a layer; of `stream`, of that before the layer."""
+        if part == "stream":
+            return self.embedded if not layer else f"{self.parts['after']}-{layer - 1}"
+        return f"{self.parts[part]}-{layer}"
+
+    @property
+    def wanted(self) -> list[str]:
+        """The names of all tensors that a pass hands out."""
+        layers = range(self.layers)
+        return [
+            self.embedded,
+            *(f"{name}-{layer}" for layer in layers for name in self.parts.values()),
+            self.normed,
+        ]
+
+    @property
+    def by_table(self) -> bool:
+        """Whether the activation function is read from ggml's table of float16, as GELU is."""
+        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu")
+
+    @property
+    def activate(self) -> Callable[[Tensor], Tensor]:
+        """The activation function of the MLP."""
+        return ACTIVATIONS[self.parts["neurons"]]
+
+
+def names_in(tensors: Mapping[str, int], layers: int) -> Names:
+    """Return the names of the tensors of a model.
+
+    Args:
+        tensors: the numbers a token of each tensor of a pass, by name.
+        layers: the number of layers.
+
+    Raises:
+        ScopeError: a part is missing in a layer.
+    """
+    parts = {part: _first(tensors, names, layers, part) for part, names in PARTS.items()}
+    post_norms = all(f"{names[0]}-0" in tensors for names in POST_NORMS.values())
+    if post_norms:
+        parts |= {part: _first(tensors, names, layers, part) for part, names in POST_NORMS.items()}
+    embedded = next((name for name in EMBEDDED if name in tensors), None)
+    if embedded is None or not {*NORMED, *LOGITS} <= tensors.keys():
+        raise _lacking("the stream before the layers" if embedded is None else "the logits")
+    names = Names(parts, embedded, layers, 0, post_norms)
+    size = sum(-(-tensors[name] * 4 // 64) * 64 for name in (*names.wanted, names.logits))
+    return Names(parts, embedded, layers, size, post_norms)
+
+
+def _first(tensors: Mapping[str, Any], names: Sequence[str], layers: int, part: str) -> str:
+    for name in names:
+        if all(f"{name}-{layer}" in tensors for layer in range(layers)):
+            return name
+    raise _lacking(part.replace("_", " "))
+
+
+def _lacking(part: str) -> ScopeError:
+    return ScopeError(
+        f"llama.cpp hands out no tensor for {part} in this architecture",
+        "the file without a backend, which transformers then runs",
+    )

@@ -1,0 +1,445 @@
+"""llama.cpp itself, in the child process: loads one model, and hands out and changes its tensors.
+
+The functions of this module are called by `llmscope.models.llama.process`, through
+`llmscope.support.sandbox`. Tensors pass through a block of shared memory: a result only says where.
+
+The evaluation callback of llama.cpp is called for each tensor of a pass, twice: it says whether it
+wants the tensor, and is then called once the tensor is computed. It may write the tensor before the
+next one is computed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+SIZES, PARAMETERS, SOURCES, NAME = 16, 84, 152, 256
+"""Where fields of `struct ggml_tensor` lie, which the binding does not describe; see `_note`."""
+NAME_BYTES = 64
+SOURCE_COUNT = 4
+"""Number of a tensor's sources that are searched for weights."""
+F32 = 0
+SEQUENCES = 8
+"""Number of token sequences in the KV cache."""
+LOGITS = "logits"
+SOFTMAX = "kq_soft_max"
+NAMELESS = "node_"
+_ATTENTION_OUT = re.compile(r"blk\.(\d+)\.attn_output\.(?:weight|bias)")
+CONTEXT_BYTES = 1 << 20
+"""Memory for the descriptions of the tensors of one product."""
+
+
+class NativeError(Exception):
+    """llama.cpp gave up on a call. The text gives the reason in a few words."""
+
+
+class _Model:
+    """The loaded model.
+
+    Attributes:
+        weights: the addresses of the weights that passes read, by name.
+        seen: the numbers a token of all tensors of float32 of the latest survey, by name.
+        scales: what the scores of each layer's attention are multiplied by.
+    """
+
+    def __init__(
+        self, path: str, library: str, context: int, threads: int, rows: int, cache: int
+    ) -> None:
+        if library:
+            os.environ["LLAMA_CPP_LIB"] = library
+        binding: Any = import_module("llama_cpp_py_sync._cffi_bindings")
+
+        self.ffi, self.lib = binding.get_ffi(), binding.get_lib()
+        self.log: list[str] = []
+        self._on_log = self.ffi.callback(
+            "void(enum ggml_log_level, const char *, void *)", self._logged
+        )
+        self.lib.llama_log_set(self._on_log, self.ffi.NULL)
+        self.base = _base_library(binding)
+        self.lib.llama_backend_init()
+        self.cpu = _cpu_backend(binding, threads)
+        parameters = self.lib.llama_model_default_params()
+        parameters.n_gpu_layers = 0
+        self.model = self.lib.llama_model_load_from_file(path.encode(), parameters)
+        if self.model == self.ffi.NULL:
+            raise NativeError(self._reason("it cannot be loaded"))
+        self.vocab = self.lib.llama_model_get_vocab(self.model)
+        settings = self.lib.llama_context_default_params()
+        settings.n_ctx, settings.n_seq_max, settings.kv_unified = context, SEQUENCES, True
+        settings.n_batch = settings.n_ubatch = rows
+        settings.n_threads = settings.n_threads_batch = threads
+        settings.flash_attn_type = 0  # with it, no pattern is computed
+        settings.swa_full = True
+        settings.type_k = settings.type_v = cache
+        self._on_tensor = self.ffi.callback(
+            "bool(struct ggml_tensor *, bool, void *)", self._tensor
+        )
+        settings.cb_eval = self._on_tensor
+        self.context = self.lib.llama_init_from_model(self.model, settings)
+        if self.context == self.ffi.NULL:
+            raise NativeError(self._reason("it cannot be run"))
+        self.memory = self.lib.llama_get_memory(self.context)
+        self.rows = rows
+        self.weights: dict[str, int] = {}
+        self.seen: dict[str, int] = {}
+        self.scales: list[float] = []
+        self.block: Any = None
+        self.address = 0
+        self._listening = self._surveying = False
+        self._wanted: frozenset[str] = frozenset()
+        self._writes: dict[str, list[Any]] = {}
+        self._places: dict[str, list[Any]] = {}
+        self._start = self._count = self._total = self._end = 0
+        self._error = ""
+
+    def _logged(self, level: int, text: Any, _: Any) -> None:
+        if level in (3, 4):  # a warning or an error
+            self.log = [*self.log[-20:], self.ffi.string(text).decode(errors="replace").strip()]
+
+    def _reason(self, otherwise: str) -> str:
+        lines = [line for line in self.log if line]
+        return lines[-1] if lines else otherwise
+
+    def known_as(self, tensor: Any) -> str:
+        """Return the name of a tensor; of a nameless one, that of the part that it ends.
+
+        Many architectures name neither attention's write nor the queries once they are scaled.
+        """
+        name = self.name(tensor)
+        if not name.startswith(NAMELESS):
+            return name
+        for source in self.sources(tensor):
+            read = self.name(source)
+            if read.startswith("Qcur-"):
+                return read.partition(" ")[0]
+            match = _ATTENTION_OUT.fullmatch(read)
+            if match is not None:
+                return f"attn_out-{match[1]}"
+        return name
+
+    def sources(self, tensor: Any) -> list[Any]:
+        """Return the first tensors that a tensor is computed from."""
+        address = self.ffi.cast("char *", tensor) + SOURCES
+        pointers = self.ffi.cast("struct ggml_tensor **", address)[0:SOURCE_COUNT]
+        return [source for source in pointers if source != self.ffi.NULL]
+
+    def name(self, tensor: Any) -> str:
+        """Return the name of a tensor."""
+        field = self.ffi.cast("char *", tensor) + NAME
+        return str(self.ffi.string(field, NAME_BYTES).decode(errors="replace"))
+
+    def shape(self, tensor: Any) -> list[int]:
+        """Return the sizes of a tensor, the fastest first."""
+        return list(self.ffi.cast("int64_t *", self.ffi.cast("char *", tensor) + SIZES)[0:4])
+
+    def kind(self, tensor: Any) -> int:
+        """Return the number of a tensor's type."""
+        return int(self.ffi.cast("int32_t *", tensor)[0])
+
+    def _tensor(self, tensor: Any, ask: bool, _: Any) -> bool:
+        if not self._listening:
+            return not ask
+        name = self.known_as(tensor)
+        if self._surveying:
+            self._note(name, tensor)
+            return False
+        if ask:
+            return name in self._wanted or name in self._writes
+        try:
+            self._exchange(name, tensor)
+        except Exception as error:  # an exception would be lost in llama.cpp's own frames
+            self._error = self._error or str(error)
+            return False
+        return True
+
+    def _note(self, name: str, tensor: Any) -> None:
+        """Note a tensor of a survey, and the weights that it is computed from."""
+        ffi, address = self.ffi, self.ffi.cast("char *", tensor)
+        if (
+            self.base.ggml_get_name(int(ffi.cast("uintptr_t", tensor)))
+            != self.name(tensor).encode()
+        ):
+            self._error = "this build of llama.cpp keeps its tensors in a form of its own"
+        if self.kind(tensor) == F32:
+            self.seen[name] = math.prod(self.shape(tensor)) // self._count
+        if name.startswith(SOFTMAX):
+            self.scales.append(float(ffi.cast("float *", address + PARAMETERS)[0]))
+        for source in self.sources(tensor):
+            if (weight := self.name(source)).endswith(".weight"):
+                self.weights[weight] = int(ffi.cast("uintptr_t", source))
+
+    def survey(self, ids: list[int]) -> dict[str, Any]:
+        """Run some tokens, and return what there is: tensors, weights, scales of attention."""
+        self._surveying, self.seen, self.scales = True, {}, []
+        try:
+            self.decode(0, 0, 0, ids, [SOFTMAX], [])
+        finally:
+            self._surveying = False
+        self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
+        return {"tensors": self.seen, "weights": list(self.weights), "scales": self.scales}
+
+    def _exchange(self, name: str, tensor: Any) -> None:
+        if self.kind(tensor) != F32:
+            raise NativeError(f"{name} is no tensor of float32")
+        address = int(self.ffi.cast("uintptr_t", tensor))
+        size = int(self.base.ggml_nbytes(address))
+        begin, bytes_per_row = self._start, size // self._count
+        if name in self._writes:
+            offset = self._writes[name][0] + begin * bytes_per_row
+            self.base.ggml_backend_tensor_set(address, self.address + offset, 0, size)
+        if name in self._wanted:
+            if not self.base.ggml_is_contiguous(address):
+                raise NativeError(f"{name} has gaps in memory")
+            if name not in self._places:
+                self._places[name] = [self._end, bytes_per_row // 4]
+                self._end += -(-bytes_per_row * self._total // 64) * 64
+            offset = self._places[name][0] + begin * bytes_per_row
+            if offset + size > len(self.block):
+                raise NativeError("the shared memory is too small")
+            self.base.ggml_backend_tensor_get(address, self.address + offset, 0, size)
+
+    def decode(
+        self,
+        sequence: int,
+        source: int,
+        keep: int,
+        ids: list[int],
+        wanted: list[str],
+        writes: list[Any],
+    ) -> list[Any]:
+        """Run tokens after the first `keep` of a sequence, and return where the tensors are."""
+        lib, ffi = self.lib, self.ffi
+        if source != sequence:
+            lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+            if keep:
+                lib.llama_memory_seq_cp(self.memory, source, sequence, 0, keep)
+        elif not lib.llama_memory_seq_rm(self.memory, sequence, keep, -1):
+            raise NativeError("its cache cannot be cut back to a prefix")
+        self._wanted, self._writes = frozenset(wanted), {name: rest for name, *rest in writes}
+        self._places, self._error, self._total = {}, "", len(ids)
+        self._end = max((offset + size for _, offset, size in writes), default=0)
+        self._end = -(-self._end // 64) * 64
+        self.log.clear()
+        last = None
+        for start in range(0, len(ids), self.rows):
+            part = ids[start : start + self.rows]
+            self._start, self._count = start, len(part)
+            batch = lib.llama_batch_init(len(part), 0, 1)
+            try:
+                batch.n_tokens = len(part)
+                for row, token in enumerate(part):
+                    batch.token[row], batch.pos[row] = token, keep + start + row
+                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
+                    batch.logits[row] = 1  # the last layer runs only the rows that are asked for
+                self._listening = bool(wanted or writes)
+                status = lib.llama_decode(self.context, batch)
+            finally:
+                self._listening = False
+                lib.llama_batch_free(batch)
+            if self._error or status:
+                lib.llama_memory_seq_rm(self.memory, sequence, keep, -1)
+                if status == 1:
+                    raise NativeError("the prompt is longer than the room in its cache")
+                raise NativeError(self._error or self._reason(f"llama_decode ends with {status}"))
+            last = lib.llama_get_logits_ith(self.context, len(part) - 1)
+        count = lib.llama_vocab_n_tokens(self.vocab)
+        size = 4 * count
+        if self._end + size > len(self.block):
+            raise NativeError("the shared memory is too small")
+        ctypes.memmove(self.address + self._end, int(ffi.cast("uintptr_t", last)), size)
+        self._places[LOGITS] = [self._end, count]
+        return [[name, *place] for name, place in self._places.items()]
+
+    def apply(self, weight: str, count: int, inputs: int, outputs: int, offset: int) -> None:
+        """Multiply the rows at the beginning of the shared memory by a weight; see `apply`."""
+        if weight not in self.weights:
+            raise NativeError(f"no pass reads {weight}")
+        base, cpu = self.base, self.cpu
+        context = base.ggml_init(_Memory(CONTEXT_BYTES, None, True))
+        buffer = None
+        try:
+            rows = base.ggml_new_tensor_2d(context, F32, inputs, count)
+            product = base.ggml_mul_mat(context, self.weights[weight], rows)
+            graph = base.ggml_new_graph(context)
+            base.ggml_build_forward_expand(graph, product)
+            buffer = base.ggml_backend_alloc_ctx_tensors(context, cpu)
+            base.ggml_backend_tensor_set(rows, self.address, 0, 4 * count * inputs)
+            if base.ggml_backend_graph_compute(cpu, graph):
+                raise NativeError(f"the product with {weight} fails")
+            base.ggml_backend_tensor_get(product, self.address + offset, 0, 4 * count * outputs)
+        finally:
+            if buffer:
+                base.ggml_backend_buffer_free(buffer)
+            base.ggml_free(context)
+
+
+class _Memory(ctypes.Structure):
+    """`struct ggml_init_params`."""
+
+    _fields_ = (
+        ("bytes", ctypes.c_size_t),
+        ("buffer", ctypes.c_void_p),
+        ("without_data", ctypes.c_bool),
+    )
+
+
+def _ggml(binding: Any, name: str) -> Any:
+    """Load one of the libraries beside libllama, by ctypes."""
+    folder = Path(binding._find_library()).parent
+    forms = (f"lib{name}.so", f"lib{name}.dylib", f"{name}.dll", f"lib{name}.dll")
+    paths = [path for form in forms for path in sorted(folder.glob(f"{form}*"))]
+    if not paths:
+        raise RuntimeError(f"there is no {name} beside libllama")
+    return ctypes.CDLL(str(paths[0]))
+
+
+def _base_library(binding: Any) -> Any:
+    """Return ggml's own functions on tensors."""
+    base = _ggml(binding, "ggml-base")
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    for name, result, arguments in (
+        ("ggml_nbytes", size, [pointer]),
+        ("ggml_is_contiguous", ctypes.c_bool, [pointer]),
+        ("ggml_get_name", ctypes.c_char_p, [pointer]),
+        ("ggml_backend_tensor_get", None, [pointer, pointer, size, size]),
+        ("ggml_backend_tensor_set", None, [pointer, pointer, size, size]),
+        ("ggml_init", pointer, [_Memory]),
+        ("ggml_free", None, [pointer]),
+        (
+            "ggml_new_tensor_2d",
+            pointer,
+            [pointer, ctypes.c_int, ctypes.c_int64, ctypes.c_int64],
+        ),
+        ("ggml_mul_mat", pointer, [pointer, pointer, pointer]),
+        ("ggml_new_graph", pointer, [pointer]),
+        ("ggml_build_forward_expand", None, [pointer, pointer]),
+        ("ggml_backend_alloc_ctx_tensors", pointer, [pointer, pointer]),
+        ("ggml_backend_graph_compute", ctypes.c_int, [pointer, pointer]),
+        ("ggml_backend_buffer_free", None, [pointer]),
+    ):
+        function = getattr(base, name)
+        function.restype, function.argtypes = result, arguments
+    return base
+
+
+def _cpu_backend(binding: Any, threads: int) -> int:
+    """Return ggml's backend on the CPU."""
+    cpu = _ggml(binding, "ggml-cpu")
+    cpu.ggml_backend_cpu_init.restype = ctypes.c_void_p
+    cpu.ggml_backend_cpu_set_n_threads.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    backend: int = cpu.ggml_backend_cpu_init()
+    cpu.ggml_backend_cpu_set_n_threads(backend, threads)
+    return backend
+
+
+_model: _Model | None = None
+
+
+def _loaded() -> _Model:
+    if _model is None:
+        raise NativeError("no model is loaded")
+    return _model
+
+
+def load(path: str, library: str, context: int, threads: int, rows: int, cache: int) -> None:
+    """Load a model.
+
+    Args:
+        path: the GGUF file.
+        library: the path of libllama; empty: that of the binding.
+        context: the number of tokens that its KV cache holds.
+        threads: the number of threads of a pass.
+        rows: the number of tokens that run at once.
+        cache: the number of the type of the KV cache.
+    """
+    global _model
+    _model = _Model(path, library, context, threads, rows, cache)
+
+
+def describe() -> str:
+    """Return what llama.cpp calls the model: architecture, size, type."""
+    model = _loaded()
+    text = model.ffi.new("char[256]")
+    model.lib.llama_model_desc(model.model, text, 256)
+    return str(model.ffi.string(text).decode(errors="replace"))
+
+
+def share(path: str, size: int) -> None:
+    """Map the block of shared memory.
+
+    Args:
+        path: the file that it is.
+        size: its bytes.
+    """
+    model = _loaded()
+    with open(path, "r+b") as file:
+        model.block = mmap.mmap(file.fileno(), size)
+    model.address = ctypes.addressof(ctypes.c_char.from_buffer(model.block))
+
+
+def decode(
+    sequence: int, source: int, keep: int, ids: list[int], wanted: list[str], writes: list[Any]
+) -> list[Any]:
+    """Run tokens on top of a prefix, and return `[name, offset, numbers a token]` of each tensor.
+
+    Args:
+        sequence: the sequence of the KV cache that the tokens are added to.
+        source: the sequence whose first tokens are the prefix; may be the same.
+        keep: the number of tokens of the prefix.
+        ids: the tokens.
+        wanted: the names of the tensors to put into the shared memory.
+        writes: `[name, offset, bytes]` of tensors to replace by what is in the shared memory.
+    """
+    return _loaded().decode(sequence, source, keep, ids, wanted, writes)
+
+
+def forget(sequence: int) -> None:
+    """Free the rows of a sequence of the KV cache."""
+    model = _loaded()
+    model.lib.llama_memory_seq_rm(model.memory, sequence, -1, -1)
+
+
+def survey(ids: list[int]) -> dict[str, Any]:
+    """Run tokens, and return what there is in a pass.
+
+    Returns:
+        `tensors`: the numbers a token, by name; `weights`: the names of those that passes read;
+        `scales`: what the scores of each layer's attention are multiplied by.
+    """
+    return _loaded().survey(ids)
+
+
+def apply(weight: str, count: int, inputs: int, outputs: int, offset: int) -> None:
+    """Multiply rows by a weight, with llama.cpp's own kernel.
+
+    Args:
+        weight: the name of the weight.
+        count: the number of rows, which begin the shared memory.
+        inputs: the numbers of a row.
+        outputs: the numbers of a row of the product.
+        offset: where in the shared memory the product goes, in bytes.
+    """
+    _loaded().apply(weight, count, inputs, outputs, offset)
+
+
+def tokenize(text: str, special: bool) -> list[int]:
+    """Return the tokens of a text.
+
+    Args:
+        text: the text.
+        special: whether special tokens written as text are read as such, and added at the ends.
+    """
+    model = _loaded()
+    data = text.encode()
+    limit = len(data) + 8
+    ids = model.ffi.new("llama_token[]", limit)
+    count = model.lib.llama_tokenize(model.vocab, data, len(data), ids, limit, special, special)
+    if count < 0:
+        raise NativeError("its tokenizer gives more tokens than bytes")
+    return list(ids[0:count])
