@@ -173,8 +173,10 @@ def test_vectors_that_do_not_fit(speaking, tmp_path):
 @pytest.mark.parametrize(
     ("family", "edit", "reason"),
     [
-        ("mixtral", "zero neuron 1.3", "mixture of experts"),
-        ("deepseek_v3", "zero neuron 1.3", "mixture of experts"),
+        ("mixtral", "zero neuron 1.9.0", "there is no expert 9"),
+        ("mixtral", "zero neuron 1.0.80", "there is no neuron 80 in expert 0"),
+        ("mixtral", "zero neuron 1.shared.3", "there is no neuron 3 of shared experts"),
+        ("deepseek_v3", "zero neuron 0.1.3", "layer 0 has no experts whose neurons were found"),
         ("deepseek_v3", "zero neuron 0.80", "there is no neuron 80 in layer 0"),
         ("mamba", "zero head 1.0", "no attention"),
         ("mamba", "zero attention 1", "has no attention that was found"),

@@ -59,7 +59,7 @@ def test_a_wrong_structure_stays(family, capability, dtype):
 
 
 def test_a_part_that_a_model_lacks_is_not_measured_again():
-    verdicts, exact = checked(small_model("mixtral"))
+    verdicts, exact = checked(small_model("mamba"))
     assert verdicts("activations").status == "refused"
     assert exact.over("activations") is None
 
