@@ -159,6 +159,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--max-errored-blocks": ("1",),
     "--device": ("mps",),
     "--dtype": ("bfloat16",),
+    "--backend": ("llama.cpp",),
     "--threads": ("1",),
     "--memory": ("1MB",),
     "--spill": ("{}",),
