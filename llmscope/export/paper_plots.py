@@ -68,15 +68,16 @@ class Palette:
 
     @classmethod
     def of(cls, names: str | None, *, grey: bool = False) -> Palette:
-        """Return the palette with other maps of colours.
+        """Return the palette of the colour maps that `--colors` names.
 
         Args:
-            names: a name of matplotlib's, and after a comma that of the colours with signs; None:
-                the usual ones.
-            grey: the usual ones are greys: darker for more, and with signs lighter for more.
+            names: matplotlib's name of the map for values without a sign; after a comma, of that
+                for values with one. None, or an empty name: our own map.
+            grey: whether our own maps are greys: darker for larger values, but lighter for larger
+                values with a sign.
 
         Raises:
-            ScopeError: matplotlib has none of that name.
+            ScopeError: matplotlib has no map of that name.
         """
         theme = load_theme("light")
         plain, _, signed = (names or "").partition(",")
