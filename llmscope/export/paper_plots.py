@@ -45,7 +45,7 @@ SMALL = 6
 
 _ERRORS = {"ecolor": "black", "elinewidth": 0.8, "capsize": 2}
 """How intervals are drawn."""
-LONGEST = 9
+LONGEST_WORD = 9
 """Maximum number of characters of a word in a cell."""
 
 
@@ -306,7 +306,7 @@ class Plots:
         ids, names = np.asarray(figure.extra["ids"]), figure.extra["names"]
         cell = (width - BESIDE) / figure.values.shape[1]
         longest = max((len(name.strip()) for name in names.values()), default=1)
-        size = min(max(cell / (EM * min(max(longest, 1), LONGEST)), LEAST_WORD), MOST_WORD)
+        size = min(max(cell / (EM * min(max(longest, 1), LONGEST_WORD)), LEAST_WORD), MOST_WORD)
         for place, value in np.ndenumerate(figure.values):
             word = names.get(int(ids[place]))
             if word is None or not np.isfinite(value):
@@ -314,7 +314,7 @@ class Plots:
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
             colour = "black" if light else "white"
             text = self.shown(word.strip() or word, whitespace=not word.strip())
-            text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+            text = text if len(text) <= LONGEST_WORD else f"{text[: LONGEST_WORD - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
             axes.text(*middle, text, color=colour, fontsize=size, ha="center", va="center")
 
