@@ -187,7 +187,7 @@ def check(tmp_path, name, stops, seed=0):
 
 
 @pytest.mark.parametrize("name", JOBS)
-@pytest.mark.few(2)
+@pytest.mark.slow
 def test_a_stopped_job_goes_on_behind_what_it_finished(tmp_path, name):
     """By SIGKILL, SIGTERM and SIGINT, in the middle of passes."""
     assert check(tmp_path, name, 3)

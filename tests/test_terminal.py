@@ -189,6 +189,7 @@ def test_the_terminal_gets_its_modes_back(terminal):
     assert program.modes == program.before
 
 
+@pytest.mark.slow
 def test_letters_typed_while_the_model_loads_are_kept(terminal):
     program = terminal("builtin:sort", "--prompt", "")
     program.wait("Prompt")

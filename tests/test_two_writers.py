@@ -54,6 +54,7 @@ def working(code, *words):
         process.kill()
 
 
+@pytest.mark.slow
 def test_saved_activations(tmp_path):
     folder = tmp_path / "saved"
     scope = llmscope.load("builtin:sort")

@@ -78,6 +78,7 @@ def test_it_shows_what_load_shows_of_the_same_weights_bit_for_bit(family, tmp_pa
         assert np.array_equal(own.values, other.values, equal_nan=True), own.lens
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_is_left_on_the_model_or_in_torch(family):
     model = small_model(family).train()

@@ -10,7 +10,7 @@ from llmscope.export import FilePair, write_all
 from llmscope.support.storage import URL_AS_PATH
 from llmscope.support.text import one_line
 
-LONGEST = 240
+LONGEST_PATH = 240
 """Maximum characters of a path that an answer names; of a longer one only the end is told."""
 
 
@@ -40,7 +40,7 @@ class OutputFolder:
         """
         if URL_AS_PATH.match(name):  # it would make a folder such as `s3:`
             raise ScopeError(
-                f"{one_line(name, LONGEST)!r} is a URL, and files go to the output folder "
+                f"{one_line(name, LONGEST_PATH)!r} is a URL, and files go to the output folder "
                 f"{self.shown(self.path)}",
                 "a file name such as figure.svg",
             )
@@ -49,11 +49,12 @@ class OutputFolder:
             focus.exists()  # raises where a part of the name is too long
         except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, or a loop of links
             raise ScopeError(
-                f"{one_line(name, LONGEST)!r} is no path", "a file name such as figure.svg"
+                f"{one_line(name, LONGEST_PATH)!r} is no path", "a file name such as figure.svg"
             ) from error
         if focus == self.path or not focus.is_relative_to(self.path):
             raise ScopeError(
-                f"{one_line(name, LONGEST)!r} is not in the output folder {self.shown(self.path)}",
+                f"{one_line(name, LONGEST_PATH)!r} is not in the output folder "
+                f"{self.shown(self.path)}",
                 "a file name such as figure.svg",
             )
         return focus
@@ -98,7 +99,7 @@ class OutputFolder:
 
     def shown(self, path: Path) -> str:
         """Return a path as an answer names it: one safe line."""
-        return one_line(str(path), LONGEST)
+        return one_line(str(path), LONGEST_PATH)
 
     def _make(self, path: Path) -> None:
         try:

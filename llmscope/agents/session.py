@@ -223,17 +223,18 @@ class AgentSession:
         versus_prompt: str | None = None,
         written: tuple[int, ...] = (),
     ) -> Recording:
-        """Run a prompt with the edits in force.
+        """Record a prompt under edits.
 
         Args:
-            text: the prompt, which is put into the chat template if the latest one is.
-            call: the call, which can be cancelled between layers.
-            edits: other edits in their place; None: those in force.
-            versus_prompt: prompt B in place of that of the edits; None: that one.
-            written: ids that follow the prompt.
+            text: the prompt. It is put into the chat template if the session's latest prompt was.
+            call: the agent's call, which may be cancelled between layers.
+            edits: the edits; None: the session's edits in force.
+            versus_prompt: prompt B, from which edits may patch; None: the session's.
+            written: ids of tokens that follow the prompt.
 
         Raises:
-            ScopeError: the prompt or an edit does not fit the model.
+            ScopeError: the prompt or an edit does not fit the model, or an edit patches from prompt
+                B, which was not given.
         """
         scope = self.scope(call)
         chosen = self.edits if edits is None else edits

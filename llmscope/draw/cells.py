@@ -12,20 +12,20 @@ from rich.style import Style
 from llmscope.draw.painting import Row
 from llmscope.support.text import display_text
 
-LONGEST = 2000
+LONGEST_LABEL = 2000
 """Maximum number of characters drawn of a label; no row of a terminal or picture is longer."""
 
 
 @lru_cache(maxsize=8192)
 def token_text(label: str, ascii: bool) -> str:  # noqa: A002
     """Return a token as it is shown: white space visible, control characters escaped."""
-    return display_text(label[:LONGEST], whitespace=True, ascii=ascii)
+    return display_text(label[:LONGEST_LABEL], whitespace=True, ascii=ascii)
 
 
 @lru_cache(maxsize=8192)
 def plain_text(label: str, ascii: bool) -> str:  # noqa: A002
     """Return any other untrusted text on one line, control characters escaped."""
-    return display_text(" ".join(label[:LONGEST].split("\n")), ascii=ascii, cells=True)
+    return display_text(" ".join(label[:LONGEST_LABEL].split("\n")), ascii=ascii, cells=True)
 
 
 @lru_cache(maxsize=16384)

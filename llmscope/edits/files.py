@@ -9,7 +9,7 @@ from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
 
 LISTED = 4
-LONGEST = 100
+LONGEST_NAME = 100
 """Maximum characters of a name, or of a library's message, that an error quotes."""
 
 
@@ -30,7 +30,7 @@ def tensor_name(vector: Vector) -> str:
             names = list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ScopeError(
-            f"{file_name} cannot be read: {display_text(str(error)[:LONGEST])}", "another file"
+            f"{file_name} cannot be read: {display_text(str(error)[:LONGEST_NAME])}", "another file"
         ) from None
     if vector.other and vector.other not in names:
         raise ScopeError(f"{file_name} holds no tensor of that name", _list_names(names))
@@ -42,6 +42,8 @@ def tensor_name(vector: Vector) -> str:
 
 
 def _list_names(names: list[str]) -> str:
-    cut = (name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:LISTED])
+    cut = (
+        name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names[:LISTED]
+    )
     names_shown = [display_text(f"FILE.safetensors:{name}") for name in cut]
     return ", ".join([*names_shown, "…"] if len(names) > LISTED else names_shown)

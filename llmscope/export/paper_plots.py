@@ -45,7 +45,7 @@ SMALL = 6
 
 _ERRORS = {"ecolor": "black", "elinewidth": 0.8, "capsize": 2}
 """How intervals are drawn."""
-LONGEST = 9
+LONGEST_WORD = 9
 """Maximum number of characters of a word in a cell."""
 
 
@@ -68,15 +68,16 @@ class Palette:
 
     @classmethod
     def of(cls, names: str | None, *, grey: bool = False) -> Palette:
-        """Return the palette with other maps of colours.
+        """Return the palette of the colour maps that `--colors` names.
 
         Args:
-            names: a name of matplotlib's, and after a comma that of the colours with signs; None:
-                the usual ones.
-            grey: the usual ones are greys: darker for more, and with signs lighter for more.
+            names: matplotlib's name of the map for values without a sign; after a comma, of that
+                for values with one. None, or an empty name: our own map.
+            grey: whether our own maps are greys: darker for larger values, but lighter for larger
+                values with a sign.
 
         Raises:
-            ScopeError: matplotlib has none of that name.
+            ScopeError: matplotlib has no map of that name.
         """
         theme = load_theme("light")
         plain, _, signed = (names or "").partition(",")
@@ -305,7 +306,7 @@ class Plots:
         ids, names = np.asarray(figure.extra["ids"]), figure.extra["names"]
         cell = (width - BESIDE) / figure.values.shape[1]
         longest = max((len(name.strip()) for name in names.values()), default=1)
-        size = min(max(cell / (EM * min(max(longest, 1), LONGEST)), LEAST_WORD), MOST_WORD)
+        size = min(max(cell / (EM * min(max(longest, 1), LONGEST_WORD)), LEAST_WORD), MOST_WORD)
         for place, value in np.ndenumerate(figure.values):
             word = names.get(int(ids[place]))
             if word is None or not np.isfinite(value):
@@ -313,7 +314,7 @@ class Plots:
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
             colour = "black" if light else "white"
             text = self.shown(word.strip() or word, whitespace=not word.strip())
-            text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+            text = text if len(text) <= LONGEST_WORD else f"{text[: LONGEST_WORD - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
             axes.text(*middle, text, color=colour, fontsize=size, ha="center", va="center")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmscope.export.bounds import MOST_AXES, MOST_NUMBERS
 
-MOST = 10_000
+MOST_ENTRIES = 10_000
 """Maximum number of entries."""
 _ENTRY = b"PK\x01\x02"
 """Signature of an entry of the zip directory."""
@@ -37,8 +37,10 @@ def npz_entries(data: bytes, limit: int) -> dict[str, NDArray[Any]]:
         ValueError: the file contains other types, or exceeds a limit.
         zipfile.BadZipFile: the file is damaged.
     """
-    if data.count(_ENTRY) > MOST:  # checked first: reading the directory takes ten times its size
-        raise ValueError(f"it holds more than {MOST} entries")
+    if (
+        data.count(_ENTRY) > MOST_ENTRIES
+    ):  # checked first: reading the directory takes ten times its size
+        raise ValueError(f"it holds more than {MOST_ENTRIES} entries")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > limit:

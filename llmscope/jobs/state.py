@@ -16,7 +16,7 @@ from llmscope.support.text import display_text, told
 
 SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
 """Seconds between two files, and how many times longer than writing one that is at least."""
-LONG = 4
+JOURNAL_TIMES = 4
 """How many times longer than the state a journal may be before the next file is due."""
 State = TypeVar("State")
 
@@ -113,7 +113,7 @@ class JobState:
         if self._path is None or self._journal is None:
             return
         pause = max(SAVED_EVERY, SAVING_SHARE * self._took)
-        if time.monotonic() - self._saved <= pause and self._journal.size <= LONG * size:
+        if time.monotonic() - self._saved <= pause and self._journal.size <= JOURNAL_TIMES * size:
             return
         from safetensors.numpy import save
 

@@ -190,13 +190,14 @@ class Lens:
         return frozenset(name for name in self.uses if mode in self.only_in.get(name, (mode,)))
 
     def marked_in(self, mode: str) -> frozenset[str]:
-        """Return the options that place the cursor in its pictures, whether or not it uses them.
+        """Return the options of the focus that its picture in a mode marks, used or not.
 
-        A picture with an axis of layers, heads, tokens or steps marks the one of the focus. A mode
-        without declared axes may have any that the lens has.
+        They are those of "layer", "head", "position" and "step" that are an axis of the picture: it
+        marks the layer, head, token or step of the focus there.
 
         Args:
-            mode: the mode; empty: the default.
+            mode: the mode; empty: the default. One that declares no axes counts with those of all
+                modes.
         """
         declared = self.axes.get(mode or next(iter(self.modes), ""), self.axes.get(""))
         axes = {name for names in self.axes.values() for name in names}

@@ -9,7 +9,7 @@ from typing import Any
 from llmscope.errors import WrongValueError
 from llmscope.support.arguments import checked_index, integer, quoted, several
 
-MOST = 10_000
+MOST_INDICES = 10_000
 """Most indices; no model has as many layers or heads."""
 _PART = re.compile(r"(?P<first>-?\d{1,5})(?:-(?P<last>\d{1,5}))?", re.ASCII)
 WANTED = "numbers and ranges, such as 0,4,8-11"
@@ -30,8 +30,8 @@ def checked(name: str, value: Any) -> tuple[int, ...]:
     elif hasattr(value, "tolist"):
         return checked(name, value.tolist())
     elif isinstance(value, range | list | tuple | set | frozenset):
-        if len(value) > MOST:
-            raise WrongValueError(f"{name} has {len(value)} entries, and may have {MOST}")
+        if len(value) > MOST_INDICES:
+            raise WrongValueError(f"{name} has {len(value)} entries, and may have {MOST_INDICES}")
         items = several(name, value)
         numbers = [integer(f"{name}[{at}]", item) for at, item in enumerate(items)]
     else:
@@ -53,8 +53,8 @@ def _parsed(name: str, text: str) -> list[int]:
             raise WrongValueError(
                 f"{name} {quoted(text)}: a range ascends, and starts at 0 or above"
             )
-        if last - first + len(numbers) >= MOST:
-            raise WrongValueError(f"{name} {quoted(text)} has more than {MOST} entries")
+        if last - first + len(numbers) >= MOST_INDICES:
+            raise WrongValueError(f"{name} {quoted(text)} has more than {MOST_INDICES} entries")
         numbers += range(first, last + 1)
     return numbers
 

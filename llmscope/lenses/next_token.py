@@ -297,9 +297,15 @@ def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
 
 
 def candidates(figure: Figure, focus: Focus, lead: str) -> Iterator[str]:
-    """Yield the likeliest candidate after `lead`, and the place of the target where it is another.
+    """Yield the phrases for the line below the screen: the likeliest candidate, and the target.
 
-    Both with what edits or prompt B change of it, if the figure compares with the pass without.
+    The target is left out where it is the likeliest. Where the figure compares with the unedited
+    pass or with prompt B, the first phrase says by how many points the probability differs.
+
+    Args:
+        figure: the next token, or a difference of two.
+        focus: has the position and the target; of another position than the figure's, nothing.
+        lead: the words before the first candidate.
     """
     extra = figure.extra
     if extra.get("position", focus.position) != focus.position or not figure.values.size:

@@ -205,13 +205,13 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
     logits = [logits_after(side, position) for side in (recording, other)]
     score = MetricTarget.of(focus) or _answers(recording, focus, logits)
-    our_value, others = (float(score.value(logit)) for logit in logits)
+    value_a, value_b = (float(score.value(logit)) for logit in logits)
     largest = max(float(logit.abs().max()) for logit in logits)
     if isinstance(score, MetricTarget):  # in units of its own
-        largest = max(abs(our_value), abs(others))
-    if not abs(others - our_value) > bound(model.precision, SAME, 1.0) * largest:
+        largest = max(abs(value_a), abs(value_b))
+    if not abs(value_b - value_a) > bound(model.precision, SAME, 1.0) * largest:
         raise _Unpaired(
-            f"the {score.phrase} is {our_value:.4f} here and {others:.4f} after prompt B: "
+            f"the {score.phrase} is {value_a:.4f} here and {value_b:.4f} after prompt B: "
             "there is no difference to carry over"
         )
     # Before the first differing token A and B are equal, unless A is edited or that token is read.
@@ -220,7 +220,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     if recording.changes or model.looks_ahead:
         first = 0
     rows = span_rows(focus, len(recording))
-    return PatchedPair(recording, other, position, score, first, rows, our_value, others)
+    return PatchedPair(recording, other, position, score, first, rows, value_a, value_b)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:

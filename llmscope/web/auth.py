@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 from llmscope.support.text import display_text
 
-LONGEST = 200
+LONGEST_QUOTE = 200
 """Maximum number of characters quoted of an untrusted name."""
 
 
@@ -101,4 +101,4 @@ def _same(token: str | None, wanted: str) -> bool:
 
 
 def _quote(text: str) -> str:
-    return display_text(text[:LONGEST], whitespace=True)
+    return display_text(text[:LONGEST_QUOTE], whitespace=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-REPLACEMENT = "\ufffd"
-
 
 class Typed:
     """A decoder of text typed or pasted on a page, in pieces.

@@ -14,7 +14,7 @@ from textual_serve.download_manager import DownloadManager
 
 GRACE = (5.0, 2.0)
 """Seconds a process has to exit on request, and then after SIGTERM."""
-LARGEST = 1000
+LARGEST_SIDE = 1000
 """Maximum number of columns or rows of a page."""
 # Variables that describe the server's terminal rather than the page, or are set by textual-serve.
 _NOT_THE_PAGES = ("COLORFGBG", "STY", "TMUX", "LC_ALL", "TEXTUAL_FPS", "TEXTUAL_COLOR_SYSTEM")
@@ -148,9 +148,9 @@ class PageProcess(AppService):
 
 
 def _within(length: object) -> int:
-    """Clamp a width or height of a page to 1 to `LARGEST`.
+    """Clamp a width or height of a page to 1 to `LARGEST_SIDE`.
 
     Raises:
         ValueError, TypeError: `length` is not a number.
     """
-    return min(max(int(length), 1), LARGEST)  # type: ignore[call-overload, no-any-return]
+    return min(max(int(length), 1), LARGEST_SIDE)  # type: ignore[call-overload, no-any-return]

@@ -30,7 +30,7 @@ FULL = (
     "{count} pages are open, and no more are allowed: close one and reload this page, or start "
     "llmscope serve with a larger --max-pages"
 )
-LONGEST = 300
+LONGEST_ERROR = 300
 """Maximum number of characters of an error line."""
 UNHEARD_OF = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
@@ -242,7 +242,7 @@ class _OneLine(logging.Handler):
         if isinstance(error, HttpProcessingError | ConnectionError | web.HTTPException):
             return
         message = told_of(error) if isinstance(error, Exception) else record.getMessage()
-        print(f"error: a request failed: {message[:LONGEST]}", file=sys.stderr)  # noqa: T201
+        print(f"error: a request failed: {message[:LONGEST_ERROR]}", file=sys.stderr)  # noqa: T201
 
 
 def _logger() -> logging.Logger:

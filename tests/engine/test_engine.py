@@ -549,6 +549,7 @@ def test_a_request_without_a_model_is_answered(request_):
     assert screen.engine.close()
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("request_", ASIDE, ids=lambda request: type(request).__name__)
 def test_a_request_that_another_model_takes_the_place_of_is_answered(screen, request_, order):

@@ -356,6 +356,7 @@ def test_without_colours_maps_and_bars_are_grey_and_signs_stay_apart():
     assert axes.collections[0].cmap.name == "coolwarm"
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("words", "environment", "grey"),
     [

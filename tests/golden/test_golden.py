@@ -10,12 +10,20 @@ from llmscope.tui.terminal.output_filter import in_ascii
 from tests.golden.files import FOLDER, content, path_of
 from tests.golden.grids import LEGEND, LETTERS, colour_grid, legend_of
 from tests.golden.scenes import SIZES, TIERS, scenes, shoot
+from tests.thinned import thinned
 
 SCENES = scenes()
+FEWER = ("80x24-256", "80x24-16", "120x40-16", "120x40-none", "200x60-none", "200x60-ascii")
+"""Scenes whose size and whose tier other scenes have too."""
 REMAKE = "python -m tests.golden makes them again; read what git diff says of them"
 
 
-@pytest.mark.parametrize("name", SCENES)
+def runs_by_default(name: str) -> bool:
+    """Whether a scene is drawn by default: no small copy of another, no further tier of a size."""
+    return not name.endswith("-small") and name not in FEWER
+
+
+@pytest.mark.parametrize("name", thinned(SCENES, runs_by_default))
 async def test_the_screen_is_as_it_was(name: str) -> None:
     kept = path_of(name).read_text(encoding="utf-8")
     made = content(await shoot(SCENES[name]), SCENES[name], kept)

@@ -81,6 +81,7 @@ def put_on(model, adapter):
     return check
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "changes",
     [

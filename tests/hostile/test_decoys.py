@@ -57,6 +57,7 @@ def test_a_pipe_in_a_storage_is_neither_written_nor_removed(tmp_path):
     assert (tmp_path / "pipe").exists()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["prompts", "verdicts", "next-token", "manifest.json", ".lock"])
 def test_a_resumed_batch(tmp_path, decoys, name):
     prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"

@@ -169,6 +169,7 @@ def header(entries):
     return struct.pack("<Q", len(content)) + content + bytes(16)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "content",
     [*HEADERS.values(), *(header({"a": entry}) for entry in ENTRIES.values())],
@@ -188,6 +189,7 @@ def test_a_tensor_without_numbers_bears_out_no_size(copy):
     refused(lambda: opened(folder), "hidden_size")
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "content",
     [
@@ -210,6 +212,7 @@ def test_configs_that_are_none(copy, content):
     refused(lambda: opened(folder), memory=1 << 29)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "name", ["generation_config.json", "tokenizer.json", "chat_template.jinja"]
 )

@@ -134,6 +134,7 @@ class TestPipes:
         with pytest.raises(ScopeError, match="no regular file"):
             TranscriptFile(str(tmp_path / f"t.{suffix}")).transcript()
 
+    @pytest.mark.few(3)
     @pytest.mark.parametrize(
         "name",
         [

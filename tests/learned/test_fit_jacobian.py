@@ -90,6 +90,7 @@ def test_effects_on_later_tokens_are_summed_and_sources_averaged():
         assert torch.allclose(found[stream], expected, atol=1e-5)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mixtral", "mamba", "falcon_h1"])
 def test_it_is_the_difference_that_a_step_of_all_sources_makes(family):
     """Steps at all sources at once: their effects add up, and attention is causal."""

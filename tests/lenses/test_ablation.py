@@ -59,7 +59,7 @@ def test_a_cell_is_what_a_hook_does_to_the_logits(both, mode):
 
 
 @pytest.mark.parametrize("mode", ["heads-kl", "heads-mean-kl", "parts-kl", "parts-mean-kl"])
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_a_cell_is_how_far_a_hook_moves_all_that_may_come_next(both, mode):
     model, family, scope = both
     figure = scope.look("ablation", mode=mode, position=POSITION)
@@ -69,6 +69,7 @@ def test_a_cell_is_how_far_a_hook_moves_all_that_may_come_next(both, mode):
     assert figure.values.min() >= 0
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("edit", ["zero head", "mean head"])
 def test_a_cell_is_the_pass_with_that_edit(both, edit):
     _, _, scope = both

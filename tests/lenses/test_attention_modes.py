@@ -137,6 +137,7 @@ def test_no_sink_is_what_is_left_scaled_to_one(both):
     assert json.loads(json_text(figure.to_dict()))["values"][0] == [None] * COUNT
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_rollout_is_the_product_of_mixed_means(both, layer, monkeypatch):
     monkeypatch.setattr(patterns, "CHUNK", 5)
@@ -230,6 +231,7 @@ def test_a_span_is_rows_of_the_whole_and_blocks_are_maxima(mode):
                 np.testing.assert_allclose(found, np.nanmax(block, axis=(-2, -1)), atol=1e-6)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("mode", ["all", "mean", "raw"])
 def test_one_query_is_one_row_of_each_head(both, mode, monkeypatch):
     scope, plain = both

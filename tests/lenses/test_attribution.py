@@ -74,6 +74,7 @@ def logit_without(model, family, stream, write):
     return logits[TARGET] - logits[VERSUS]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("family", PLACES)
 def test_a_heads_part_is_what_the_logit_loses_without_its_write(family):
     figure = scope_on(family).look(

@@ -120,6 +120,7 @@ def test_the_default_is_induction():
     )
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2", "gpt_oss", "bloom"])
 def test_scores_are_means_over_the_second_copy(family):
     scope = scope_of(small_model(family))

@@ -314,6 +314,7 @@ def test_it_is_drawn_as_a_map():
     assert "after prompt B" in text
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("mode", ["stream", "attention", "mlp"])
 def test_a_part_of_the_sweep_is_that_part_of_the_table(both, mode):
     _, _, scope = both

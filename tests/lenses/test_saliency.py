@@ -92,6 +92,7 @@ def midpoints():
     return [(step + 0.5) / STEPS for step in range(STEPS)]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "family",
     ["gpt2", "llama", "gemma2", "gemma3_text", "mixtral", "bloom", "opt", "mamba", "jamba"],
@@ -208,6 +209,7 @@ def by_hand(family, ids, target, shares):
 
 # Factors behind the table, rotations as complex numbers, a sum in place, ids that are needed as
 # well; and rows before prompts, also where there are as many of both.
+@pytest.mark.few(5)
 @pytest.mark.parametrize("mode", ["gradient", "integrated"])
 @pytest.mark.parametrize(
     ("family", "count"),

@@ -193,7 +193,7 @@ class ByHand:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_a_pair_of_the_study_is_what_hooks_by_hand_give(smollm2, plain, number):
     pair = pairs(2)[number]
     hand = ByHand(plain, smollm2, pair)

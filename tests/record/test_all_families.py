@@ -44,6 +44,7 @@ def check(family):
     assert row.closed or row.numbers > 1000
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("family", SAMPLE)
 def test_what_is_shown_of_a_sample_is_right_or_refused(family):
     check(family)

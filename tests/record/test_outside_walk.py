@@ -309,6 +309,7 @@ class Walk:
         self.compare()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("family", PLACES)
 @pytest.mark.parametrize("steps", [25, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_walk_of_changes_shows_no_wrong_number(family, steps, monkeypatch):

@@ -175,6 +175,7 @@ def test_of_two_processes_that_begin_at_once_one_is_refused(tmp_path):
     assert [one.step for one in RunReader(tmp_path / "run").steps] == [1]
 
 
+@pytest.mark.few(2)
 @pytest.mark.timeout(60)  # quadratic time would be minutes
 @pytest.mark.parametrize("kind", ["steps", "logs", "stages", "checkpoints"])
 def test_an_index_of_falling_steps_is_read_in_one_pass(tmp_path, kind):

@@ -50,6 +50,7 @@ def pictures(app: LlmscopeApp) -> dict[str, Figure]:
     return {key: one.figure for key, one in shown.items() if one is not None}
 
 
+@pytest.mark.slow
 async def test_a_run_writes_what_generate_writes_and_ends_where_it_ends(llama: Scope) -> None:
     ids = llama.tokenizer("the cat sat on")["input_ids"]
     expected = generated(llama.model, ids, 64 - len(ids), do_sample=False)

@@ -93,6 +93,7 @@ async def surveyed(scope: Scope, prompt: str, size: tuple[int, int] = (120, 40))
         return survey.flaws
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "spec",
     [

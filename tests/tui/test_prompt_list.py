@@ -205,6 +205,7 @@ async def test_an_adapter_is_held_against_the_base_and_another_begins_anew(
         assert report(app).read == len(TEXTS)
 
 
+@pytest.mark.slow
 async def test_letters_are_answered_while_it_fills(two: Scope, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
     lines = (f"the cat sat on the bank {'and the dog ' * (n % 40)}" for n in range(400))
@@ -227,6 +228,7 @@ async def test_letters_are_answered_while_it_fills(two: Scope, tmp_path: Path) -
         assert report(app).read == 400
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("size", [(80, 24), (40, 10), (20, 5), (1, 40), (60, 16), (200, 60)])
 async def test_any_size_has_it(two: Scope, path: Path, size: tuple[int, int]) -> None:
     async with listing(two, path, size) as (app, pilot):

@@ -31,6 +31,7 @@ def text_of(rows: object) -> list[str]:
     return ["".join(part.text for part in row) for row in rows]  # type: ignore[attr-defined]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 40), (200, 60)])
 def test_gives_the_whole_screen(size: tuple[int, int]) -> None:
     rows = text_of(rows_of(*size))

@@ -75,7 +75,7 @@ async def test_a_phase_without_bytes_tells_its_seconds(opened: Open) -> None:
         assert " 42 s " not in session.screen_text(), "each phase counts from its own start"
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_failed_load_says_why_and_what_to_try(

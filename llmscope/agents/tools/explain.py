@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.lenses import Lens
 
 TOPICS = ("lenses", "edits", "verdicts")
-ROOM = 60
+NEXT_PART_BYTES = 60
 """Bytes for the line that tells of the next part."""
 WIDTH = 110
 """Characters of a line of help."""
@@ -37,7 +37,7 @@ def _parts(lines: list[str]) -> list[list[str]]:
     """Return lines in parts, each of which fits in an answer with a line about the next."""
     parts: list[list[str]] = [[]]
     for line in lines:
-        if size("\n".join([*parts[-1], line])) > LIMIT - ROOM:
+        if size("\n".join([*parts[-1], line])) > LIMIT - NEXT_PART_BYTES:
             parts.append([])
         parts[-1].append(line)
     return parts

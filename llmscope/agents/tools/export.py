@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmscope.agents.session import AgentCall, AgentSession
     from llmscope.export import FilePair
 
-LARGEST = 400
+LARGEST_SIDE = 400
 """Maximum width and height of a picture in cells."""
 
 
@@ -104,8 +104,8 @@ EXPORT = Tool(
     "(pictures). Files of numbers but csv, svg, png and html carry where the numbers come from.",
     (
         Parameter("path", "text", "A file name such as figure.svg.", required=True),
-        Parameter("width", "integer", "Width of a picture in cells.", least=20, most=LARGEST),
-        Parameter("height", "integer", "Height of a picture in cells.", least=5, most=LARGEST),
+        Parameter("width", "integer", "Width of a picture in cells.", least=20, most=LARGEST_SIDE),
+        Parameter("height", "integer", "Height of a picture in cells.", least=5, most=LARGEST_SIDE),
         Parameter("theme", "text", "Colours of a picture, such as dark or light."),
     ),
     export,

@@ -14,7 +14,7 @@ from llmscope.models.sampler import Sampler
 if TYPE_CHECKING:
     from llmscope.agents.session import AgentCall, AgentSession
 
-MOST = 2000
+MOST_TOKENS = 2000
 """Maximum number of tokens of one call."""
 USUAL = 20
 SHOWN = 700
@@ -87,7 +87,9 @@ GENERATE = Tool(
     (
         PROMPT,
         CHAT,
-        Parameter("tokens", "integer", f"Maximum number of tokens; {USUAL}.", least=1, most=MOST),
+        Parameter(
+            "tokens", "integer", f"Maximum number of tokens; {USUAL}.", least=1, most=MOST_TOKENS
+        ),
         Parameter("temperature", "number", "Divides the logits; 0: the likeliest.", least=0),
         Parameter("sample_top_k", "integer", "Keep this many tokens; 0: all.", least=0),
         Parameter("top_p", "number", "Keep this share of the probability.", least=0, most=1),

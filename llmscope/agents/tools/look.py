@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
 
 ORDERS = ("auto", "largest", "place")
-LARGEST = 20
+ROWS_BY_MAGNITUDE = 20
 """Rows of an answer that is sorted by magnitude, if no number is given."""
 REMARK = 220
 """Maximum characters of a remark below a figure."""
@@ -72,7 +72,7 @@ def look(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
     saved = f"file: {_file(session)()}" if arguments.get("file") else ""
     head += [table.same, saved, f"unit: {figure.unit} · {rest}", table.header]
     rows = table.rows[arguments.get("skip", 0) :]
-    limit = arguments.get("rows", LARGEST if table.sorted else len(rows))
+    limit = arguments.get("rows", ROWS_BY_MAGNITUDE if table.sorted else len(rows))
     remarks = [line(str(remark), REMARK) for remark in figure.extra.get("caption", ())]
     return fitted(head, rows[:limit], remarks, file=_file(session), left=max(0, len(rows) - limit))
 

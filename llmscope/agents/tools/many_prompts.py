@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TARGET = "p_target"
 """The column that a question about a target is answered by."""
-MOST = 10_000
+MOST_PROMPTS = 10_000
 """Maximum number of prompts in a call; the command line takes any number."""
 ROWS = 16
 """Rows of an answer if no number is given."""
@@ -112,8 +112,10 @@ def _source(session: AgentSession, arguments: Mapping[str, Any], name: str) -> P
     if (prompts is None) == (file is None):
         raise ScopeError("prompts or file: one of them", 'prompts=["a text", "another"]')
     if prompts is not None:
-        if not 0 < len(prompts) <= MOST:
-            raise ScopeError(f"{len(prompts):,} prompts", f"1 to {MOST:,} prompts, or a file")
+        if not 0 < len(prompts) <= MOST_PROMPTS:
+            raise ScopeError(
+                f"{len(prompts):,} prompts", f"1 to {MOST_PROMPTS:,} prompts, or a file"
+            )
         lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
         return session.folder.put(f"{name}.jsonl", lines)
     return readable(session, str(file))
@@ -175,9 +177,9 @@ def _run(
     from llmscope.support.storage import LocalStorage
 
     inputs, total = InputColumns.of(source)
-    if total > MOST:
+    if total > MOST_PROMPTS:
         raise ScopeError(
-            f"the file has {total:,} prompts, more than {MOST:,}",
+            f"the file has {total:,} prompts, more than {MOST_PROMPTS:,}",
             "llmscope snapshot --prompts FILE --out FOLDER",
         )
     together = None if why_single(scope, job) else Together.of(TOGETHER, job.lenses)
@@ -270,7 +272,7 @@ MANY_PROMPTS = Tool(
     "something holds in general: one prompt shows one case.",
     (
         Parameter("lens", "text", "The name of the lens.", required=True),
-        Parameter("prompts", "texts", f"The prompts, at most {MOST:,}."),
+        Parameter("prompts", "texts", f"The prompts, at most {MOST_PROMPTS:,}."),
         Parameter(
             "file",
             "text",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llmscope.learned.examples.request import FeatureRequest
 
 _WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
-MOST, WIDEST = 1000, 500
+MOST_EXAMPLES, WIDEST_WINDOW = 1000, 500
 """The most examples of a kind, and tokens of a window."""
 
 
@@ -98,7 +98,7 @@ class CollectionOptions:
         int | None,
         typer.Option(
             min=0,
-            max=MOST,
+            max=MOST_EXAMPLES,
             help="Examples of the highest activations, at most one of each prompt.",
             show_default="20; 5 with all",
         ),
@@ -107,7 +107,7 @@ class CollectionOptions:
         int | None,
         typer.Option(
             min=0,
-            max=MOST,
+            max=MOST_EXAMPLES,
             help="Examples drawn from all tokens where it is active.",
             show_default="10; 3 with all",
         ),
@@ -116,7 +116,7 @@ class CollectionOptions:
         int | None,
         typer.Option(
             min=0,
-            max=MOST,
+            max=MOST_EXAMPLES,
             help="Examples of the lowest activations, of features where they are active, at most "
             "one of each prompt.",
             show_default="10; 2 with all",
@@ -168,8 +168,14 @@ class CollectionOptions:
             BadParameter: the window is of another form, or too wide.
         """
         numbers = _WINDOW.fullmatch(self.window)
-        before, after = (int(numbers[1]), int(numbers[2])) if numbers else (WIDEST, WIDEST)
-        usage(before + after <= WIDEST, f"two numbers such as 10,5, at most {WIDEST}", "--window")
+        before, after = (
+            (int(numbers[1]), int(numbers[2])) if numbers else (WIDEST_WINDOW, WIDEST_WINDOW)
+        )
+        usage(
+            before + after <= WIDEST_WINDOW,
+            f"two numbers such as 10,5, at most {WIDEST_WINDOW}",
+            "--window",
+        )
         return before, after
 
     def _sizes(self, default: Sizes) -> Sizes:

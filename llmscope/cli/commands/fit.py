@@ -334,6 +334,7 @@ def _kept_in_cache(path: Path) -> JobState:
 
 
 def _source(prompts: str) -> PromptSource:
+    """Return the corpus that the argument PROMPTS names: a file, a folder or a data set."""
     from llmscope.jobs.snapshots import PromptSource
 
     return PromptSource(prompts)

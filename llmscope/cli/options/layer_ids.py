@@ -9,7 +9,7 @@ import typer
 
 from llmscope.cli.options.shared import usage
 
-MOST = 10_000
+LARGEST_ID = 10_000
 """The largest id."""
 _PART = re.compile(r"(\d{1,5})(?:\.\.(\d{1,5}))?", re.ASCII)
 
@@ -39,7 +39,7 @@ def read_layer_ids(text: str | None) -> tuple[int, ...] | None:
         usage(match is not None, "ids such as 1,2,16 or 0..30", "--layer-ids")
         assert match is not None
         first, last = int(match[1]), int(match[2] or match[1])
-        fits = first <= last <= MOST and len(ids) <= MOST
-        usage(fits, f"ids that ascend, up to {MOST}", "--layer-ids")
+        fits = first <= last <= LARGEST_ID and len(ids) <= LARGEST_ID
+        usage(fits, f"ids that ascend, up to {LARGEST_ID}", "--layer-ids")
         ids += range(first, last + 1)
     return tuple(ids)

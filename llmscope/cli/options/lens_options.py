@@ -20,7 +20,7 @@ from llmscope.support.arguments import LARGEST
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
 
-FEW = 3
+FEW_LENSES = 3
 """The number of lenses up to which the help of an option names them."""
 _TYPES: dict[str, type] = {"integer": int, "number": float, "share": float, "switch": bool}
 """The Python type of a kind of option on the command line; str for all others."""
@@ -70,7 +70,7 @@ def parameters() -> Iterator[inspect.Parameter]:
 def _help(option: LensOption[Any]) -> str:
     """Return the help of an option, with the lenses that have it if they are few."""
     having = [name for name in names() if option in lens(name).options]
-    if len(having) > FEW:
+    if len(having) > FEW_LENSES:
         return option.help
     listed = " or ".join(part for part in (", ".join(having[:-1]), having[-1]) if part)
     return f"With --lens {listed}: {option.help[:1].lower()}{option.help[1:]}"

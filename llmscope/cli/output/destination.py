@@ -105,18 +105,20 @@ def choose_outputs(
     *,
     paper: bool = False,
 ) -> tuple[Output, ...]:
-    """Return the outputs that the options ask for, none of them twice.
+    """Return an output for each `--out`.
 
     Args:
-        outs: paths and URLs, and `-` for stdout; empty for stdout.
-        format: a format; with several outputs it is that of stdout. None: as of `choose_output`.
-        default: the default format.
+        outs: paths, URLs, or `-` for stdout; empty: stdout alone.
+        format: the format. With several outputs, each file has that of its suffix, and this is
+            the format of stdout. None: see `choose_output`.
+        default: the format where neither a suffix nor `format` says one.
         force: whether to replace existing files.
-        paper: whether pictures are for paper. With several outputs, others may hold numbers.
+        paper: whether pictures are drawn for paper. Of several outputs one at least is then a
+            picture, and others may hold numbers.
 
     Raises:
-        BadParameter: the format does not exist, or does not go with several outputs; or two
-            outputs are the same.
+        BadParameter: the format does not exist, or is given with several outputs none of which is
+            stdout; or two outputs would be written to one place.
         ScopeError: a destination cannot be written.
     """
     if len(outs) <= 1:

@@ -17,7 +17,7 @@ WORDS = 5
 FEWEST = 8
 """Minimum number of blocks of pooled tokens, however few cells there are."""
 
-TALLEST = 3
+TALLEST_ROW = 3
 """Maximum height of a row in cells; rows of a small grid grow to fill the height."""
 
 NARROWEST_TEXT = 7
@@ -93,7 +93,7 @@ def lay_out(
     if not side and width - gutter >= 8 and len(labels) > space:
         side = True
         across = Window.around(focus[1], columns, max(1, (room - 1) // chosen))
-    tall = min(TALLEST, max(1, space // max(len(labels), 1)))
+    tall = min(TALLEST_ROW, max(1, space // max(len(labels), 1)))
     down = Window.around(focus[0], len(labels), max(1, space // tall))
     if causal and across.partial:
         across = Window.before(down.stop + offset, focus[1], columns, across.size)

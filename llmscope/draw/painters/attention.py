@@ -16,7 +16,7 @@ from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure
 
-WIDEST = 7
+WIDEST_CELL = 7
 MOST_KEYS = 6
 
 
@@ -38,7 +38,7 @@ def paint_attention(figure: Figure, canvas: Canvas) -> Painting:
         unit=figure.unit,
         signed=is_difference(figure),
         even=True,
-        widest=WIDEST,
+        widest=WIDEST_CELL,
     )
     rows: tuple[Row, ...] = ()
     room = height - words

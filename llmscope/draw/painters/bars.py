@@ -180,18 +180,18 @@ def page_next_token(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
     """Return what the html page says of the candidates, besides their probabilities."""
     extra = figure.extra
     ids, target = list(extra.get("ids", ())), extra.get("target_id")
-    marked = next((row for row, token in enumerate(ids) if token == target), None)
-    remarks = remark_parts(figure, marked is not None, look.ascii)
-    record: dict[str, Any] = {"chosen": marked, "remarks": remarks}
-    now = figure
+    target_row = next((row for row, token in enumerate(ids) if token == target), None)
+    remarks = remark_parts(figure, target_row is not None, look.ascii)
+    record: dict[str, Any] = {"chosen": target_row, "remarks": remarks}
+    edited = figure  # with probabilities as its values, not differences
     if is_difference(figure) and "probability" in extra:
-        now = replace(figure, values=np.asarray(extra["probability"], dtype=np.float32))
-        record["beside"] = [f"now {percent(chance)}" for chance in now.values.tolist()]
+        edited = replace(figure, values=np.asarray(extra["probability"], dtype=np.float32))
+        record["beside"] = [f"now {percent(chance)}" for chance in edited.values.tolist()]
     elif not is_difference(figure):
         record["top"] = 1.0
     if "kl" in extra:
-        record["remarks"] = [*moved_parts(now), *remarks]
-        if now is figure:
+        record["remarks"] = [*moved_parts(edited), *remarks]
+        if edited is figure:
             changes = change_texts(figure, styles_for(look))
             record["beside"] = [f"{text.strip()} points" for text, _ in changes]
     return record

@@ -25,7 +25,7 @@ NUMBER, PART = 8, 7
 """Cells of an activation, and of the kind of an example where there is room for it."""
 BEFORE = 0.6
 """The share of the text's room that is before the token of an example."""
-LEAST = 24
+LEAST_TEXT = 24
 """The least cells of the text, below which the kind of an example is left out."""
 
 ExampleWindow = tuple[list[str], list[float], int]
@@ -41,7 +41,7 @@ def paint_examples(figure: Figure, canvas: Canvas) -> Painting:
     scale = _scale_of(windows, figure.unit)
     ramp = scale.ramp(style_set)
     numbers = column(figure.values, NUMBER - 1, style_set.glyphs.missing)
-    named = PART if width - NUMBER - PART >= LEAST else 0
+    named = PART if width - NUMBER - PART >= LEAST_TEXT else 0
     room = width - NUMBER - named
     middle = named + NUMBER + int(BEFORE * room)
     parts = [str(part) for part in figure.extra.get("part", ())] or [""] * len(windows)

@@ -17,10 +17,10 @@ from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure
 
-WIDEST = 9
+WIDEST_CELL = 9
 SMALL = 0.05
 """Probabilities below this are shown by colour only, so that the others stand out."""
-MOST = 12
+MOST_HEADS = 12
 """Maximum number of heads that are listed."""
 
 
@@ -32,7 +32,7 @@ def paint_heads(figure: Figure, canvas: Canvas) -> Painting:
         grid,
         rows=texts.rows,
         note=texts.note,
-        widest=WIDEST,
+        widest=WIDEST_CELL,
         even=True,
         # Other units use the grid's own numbers, aligned at the point.
         texts=grid.texts or (_shares(figure) if figure.unit == "probability" else None),
@@ -73,7 +73,7 @@ def _largest(
         line.add(f"{style_set.glyphs.mark}{layers[row]}.{heads[column]} ", style_set.accent)
         line.add(f"{_brief(float(values[row, column]), figure.unit)} ", style_set.dim)
         label = f"{style_set.glyphs.separator} {label}"
-    order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:MOST]
+    order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:MOST_HEADS]
     for at in zip(*np.unravel_index(order, values.shape), strict=True):
         if not np.isfinite(values[at]):
             break

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from llmscope.figure import LAYER_HEAD, Axis, Figure
 from llmscope.figure.tables.column import Column
 
-VALUE = "value"
-WORD, CONTINUATION, NUMBER, PUNCTUATION, SPACE, SPECIAL, OTHER = CLASSES = (
+WORD, CONTINUATION, NUMBER, PUNCTUATION, SPACE, SPECIAL, OTHER = (
     *("word", "continuation", "number", "punctuation", "space", "special", "other"),
 )
 """Classes of tokens: see `token_classes`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope.instrumented import InstrumentedModel
 
-LEAST = 4
+LEAST_TEXTS = 4
 """Texts that a mean is taken of, so that each half has two."""
 
 
@@ -61,9 +61,10 @@ def first_tokens(model: LoadedModel, texts: Iterable[str], count: int) -> list[F
         if len(read) >= start + count:
             whole = tuple(read.ids[: model.anatomy.context])
             tokens.append(FirstTokens(read.ids[: start + count], whole, start))
-    if len(tokens) < LEAST:
+    if len(tokens) < LEAST_TEXTS:
         raise ScopeError(
-            f"{len(tokens)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
+            f"{len(tokens)} texts have {count} tokens that count, and a mean needs "
+            f"{LEAST_TEXTS} texts",
             "more or longer texts, or fewer tokens",
         )
     return tokens

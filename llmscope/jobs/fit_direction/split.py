@@ -14,7 +14,6 @@ from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.learned.lenses.directions import Leak
 
-SPLITS = ("group", "random", "file")
 Flags = NDArray[np.bool_]
 ALIKE = 0.85
 """Jaccard similarity of the runs of `RUN` characters, from which two texts are nearly the same."""

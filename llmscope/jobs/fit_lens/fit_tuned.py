@@ -221,10 +221,11 @@ class _Regression:
         return arrays, {name: getattr(self, name) for name in names}
 
     def load(self, arrays: Arrays, header: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave.
+        """Replace the sums and counts by those that `state` returned in an earlier run.
 
         Raises:
-            LookupError, ValueError, RuntimeError: it is of another model.
+            LookupError, ValueError, RuntimeError: the arrays or the header have other entries or
+                shapes, as those of another model do.
         """
         for name, tensor in self.tensors.items():
             tensor.copy_(torch.from_numpy(arrays[name]))
@@ -310,7 +311,10 @@ class _Steps:
         return cls(done, tensors)
 
     def load(self, maps: Sequence[nn.Parameter], optimiser: torch.optim.Adam) -> None:
-        """Go on behind these steps."""
+        """Set the parameters and the optimiser's memory to what they were after these steps.
+
+        Without a step, both are left as they are.
+        """
         if not self.done:
             return
         for name, parameter in zip(MAPS, maps, strict=True):
@@ -363,16 +367,19 @@ def _descend(
     keep: Callable[[_Steps], None],
     steps: _Steps,
 ) -> None:
-    """Take the steps, in place; one prompt and all streams a step.
+    """Lower the KL divergence of the lens from the model by Adam, and change the maps in place.
+
+    Each step takes one prompt, and the maps of all streams.
 
     Args:
         recorder, readout: of the model.
-        weights, biases: where the steps begin, and the result.
-        prompts: the prompts, in turn.
-        fit: how it is fitted.
-        report: told of the progress.
-        keep: called after each step.
-        steps: those that an earlier run took.
+        weights: the matrix of each stream; overwritten with the fitted. `[layer, width, width]`
+        biases: the bias of each stream; overwritten too. `[layer, width]`
+        prompts: step s takes prompt s modulo their number.
+        fit: how many steps, and the rate of the first, which falls to 0 linearly.
+        report: called with the progress before each step.
+        keep: called with the state after each step.
+        steps: those that an earlier run took, behind which this one goes on.
     """
     model, device = recorder.model, recorder.model.device
     parameters = [nn.Parameter(values.to(device)) for values in (weights, biases)]

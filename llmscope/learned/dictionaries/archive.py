@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numpy.lib import format as npy
 
-MOST = 64
+MOST_ARRAYS = 64
 """Arrays that such a file may hold."""
 
 
@@ -22,7 +22,7 @@ def read_archive(file: Path) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-        if len(members) > MOST:
+        if len(members) > MOST_ARRAYS:
             raise ValueError(f"it holds {len(members)} arrays")
         for member in members:
             with archive.open(member) as opened:

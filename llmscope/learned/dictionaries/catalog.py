@@ -72,17 +72,18 @@ def facts_of(
     """Return the facts about dictionaries, in the order of `headers_of`.
 
     Args:
-        sources, subject, progress: see `headers_of`.
+        sources: see `headers_of`; empty: the dictionaries that are known for the model.
+        model, progress: see `headers_of`.
 
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    facts = [
+    headers = [
         (header_of(header), source if isinstance(source, str) else "")
         for source in sources or known_dictionaries(model)
         for header in headers_of([source], model, progress)
     ]
-    facts.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
+    headers.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
     return tuple(
         DictionaryFacts(
             name=header.name,
@@ -92,7 +93,7 @@ def facts_of(
             features=header.features,
             title=header.title,
         )
-        for header, name in facts
+        for header, name in headers
     )
 
 

@@ -18,7 +18,7 @@ from llmscope.support.lines import read_file
 
 ENDINGS = (".json", ".jsonl", ".jsonl.gz")
 CONFIGS = ("cfg.json", "config.json", "runner_cfg.json")
-MOST, LONGEST = 1 << 21, 1 << 16
+MOST_LINES, LONGEST_LINE = 1 << 21, 1 << 16
 """Lines that are read, and the length beyond which one is passed over."""
 LINES_BYTES = 1 << 29
 """Bytes that are read of JSON lines, unpacked."""
@@ -63,7 +63,7 @@ def _records(file: Path) -> Iterator[Any]:
         opener = gzip.open if file.name.endswith(".gz") else open
         with opener(file, "rb") as opened:
             left = LINES_BYTES
-            for line in islice(iter(partial(opened.readline, LONGEST), b""), MOST):
+            for line in islice(iter(partial(opened.readline, LONGEST_LINE), b""), MOST_LINES):
                 left -= len(line)
                 if left < 0:
                     return

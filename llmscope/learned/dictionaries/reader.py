@@ -35,7 +35,7 @@ FILES = (WEIGHTS, ARCHIVE, SCOPE_WEIGHTS)
 FORMS = f"a folder of SAELens ({CONFIG} and {WEIGHTS}) or of Gemma Scope ({ARCHIVE})"
 KEPT = 32
 """Dictionaries that stay in memory while their files do not change."""
-LARGEST = 1 << 24
+MOST_FEATURES = 1 << 24
 """The most features that a dictionary may have."""
 
 TRANSPOSED = "affine_skip_connection"
@@ -131,7 +131,7 @@ def _header(file: Path, name: str, changed: Times) -> DictionaryHeader:
     name_shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
-        if header.features > LARGEST:
+        if header.features > MOST_FEATURES:
             raise ValueError(f"it tells of {header.features} features")
     except ScopeError:
         raise

@@ -9,9 +9,9 @@ from typing import Any
 
 from llmscope.learned.examples.unit import KINDS, Unit
 
-LONGEST = 512
+LONGEST_WINDOW = 512
 """The most tokens of a window."""
-MOST = 1000
+MOST_EXAMPLES = 1000
 """The most examples of one kind."""
 CHARACTERS = 1 << 12
 """The most characters of a token's text."""
@@ -58,11 +58,11 @@ class Example:
             ValueError: it is of another form.
         """
         record = _object(record)
-        tokens = _list(record, "tokens", LONGEST)
+        tokens = _list(record, "tokens", LONGEST_WINDOW)
         if not all(isinstance(token, str) and len(token) <= CHARACTERS for token in tokens):
             raise ValueError("tokens are no texts")
         values = tuple(
-            _number(value, "activations") for value in _list(record, "activations", LONGEST)
+            _number(value, "activations") for value in _list(record, "activations", LONGEST_WINDOW)
         )
         peak = _count(record, "peak")
         if len(values) != len(tokens) or peak >= len(tokens):
@@ -150,7 +150,7 @@ class Examples:
         if not isinstance(label, str) or len(label) > CHARACTERS:
             raise ValueError("label is no text")
         parts = {
-            name: tuple(Example.from_dict(entry) for entry in _list(record, name, MOST))
+            name: tuple(Example.from_dict(entry) for entry in _list(record, name, MOST_EXAMPLES))
             for name in ("top", "bottom", "random")
         }
         tokens, active = _count(record, "tokens"), _count(record, "active")

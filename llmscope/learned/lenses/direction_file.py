@@ -36,7 +36,7 @@ GGUF_HEADER = "llmscope.direction"
 GGUF_ARCHITECTURE = "controlvector"
 SCHEMA = 1
 DEPTH = 12
-LARGEST = 1 << 30
+LARGEST_FILE = 1 << 30
 """Bytes of a file beyond which it is no direction: 100 layers of width 16,384 take 7 MB."""
 KEPT = 4
 """Directions that stay in memory while their files do not change."""
@@ -178,7 +178,7 @@ def direction_header(
 def _read(path: Path, name: str, changed: int) -> Directions:
     name_shown = display_text(name)
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > LARGEST_FILE:
             raise ValueError("it is too large")
         text, tensors = (_gguf if path.suffix == ".gguf" else _safetensors)(path)
         if text is None:

@@ -21,7 +21,7 @@ from llmscope.models.files.json_file import read_json
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
 
-MOST = 300
+MOST_FILES = 300
 """Files and folders that are looked at."""
 
 
@@ -33,7 +33,7 @@ def fitting_files(folder: Path, info: ModelInfo) -> list[Known]:
         info: facts about the model.
     """
     fitting = []
-    for path in sorted(islice(_candidates(folder), MOST)):
+    for path in sorted(islice(_candidates(folder), MOST_FILES)):
         names = (info.spec, info.name)
         sizes = {"layers": info.layers, "width": info.width}
         with suppress(Exception):  # a file of another kind may raise anything

@@ -80,12 +80,17 @@ def lacking(recording: Recording) -> Figure:
 def pick(
     dictionaries: Sequence[DictionaryHeader | Dictionary], focus: Focus
 ) -> DictionaryHeader | Dictionary:
-    """Return the dictionary of the focus's layer and place, or that of the nearest layer.
+    """Return the dictionary whose layer is nearest to the focus's, of those that read its place.
 
-    Of several at one layer, that of the stream.
+    Of several as near, one that reads the stream comes first.
+
+    Args:
+        dictionaries: those of the model, at least one.
+        focus: its option `place` restricts the choice to dictionaries that read such a place; its
+            layer decides among them.
 
     Raises:
-        ScopeError: no dictionary is for the place.
+        ScopeError: no dictionary reads that place.
     """
     from llmscope.learned.dictionaries.catalog import header_of
     from llmscope.learned.dictionaries.place import STREAMS

@@ -236,7 +236,7 @@ class _About:
     def _caption(self, name: str, largest: dict[str, int], missing: str) -> tuple[str, ...]:
         probability = float(np.exp(self.log_p))
         value = f"p({name}) with all passages: {percent(probability)}"
-        if probability < LEAST:  # of an answer of many tokens
+        if probability < LEAST_PROBABILITY:  # of an answer of many tokens
             value = f"log p({name}) with all passages: {self.log_p:.2f} nats"
         lines = [f"{value}{SOURCES.get(self.source, '')}"]
         if largest:
@@ -254,7 +254,7 @@ class _About:
 
 TAIL = 32
 """Most characters that a caption shows of what follows the last passage."""
-LEAST = 1e-3
+LEAST_PROBABILITY = 1e-3
 """A smaller probability of the answer is told as its logarithm."""
 SOURCES = {
     "model": " · the answer is what the model says",

@@ -83,7 +83,10 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
 
 
 def has_unread_roles(prompt: Prompt, labels: Sequence[str]) -> bool:
-    """Return whether a prompt has special tokens behind its first text, and no role that is known.
+    """Return whether a prompt looks like a chat whose roles cannot be read.
+
+    It does if a special token, such as `<|im_end|>`, stands behind the first ordinary token, and no
+    role is known around any of them.
 
     Args:
         prompt: the prompt.
@@ -124,10 +127,17 @@ def _numbered(text: str) -> Iterator[tuple[int, int]]:
 
 
 def written_answer(prompt: Prompt, labels: Sequence[str]) -> range | None:
-    """Return the tokens of the answer that a chat ends with; None if its last turn is no answer.
+    """Return the positions of the answer that a chat ends with.
 
-    A turn is over where a special token ends it: after an answer that has only begun, the model
-    goes on itself.
+    The answer reaches from its first token to the special token that ends the turn.
+
+    Args:
+        prompt: the prompt.
+        labels: the texts of its tokens, with line breaks.
+
+    Returns:
+        The positions. None if the last turn is not the assistant's, is blank, or has no special
+        token at its end: the model itself would go on there.
     """
     text = "".join(labels)
     starts = [0, *accumulate(map(len, labels))]

@@ -24,7 +24,7 @@ _STATED = (
 """How traces state their answer, the most explicit first; the last one of a kind counts."""
 _REST = re.compile(r"[*_`$]*[.!?…,;]+(?:\s.*)?\Z|[*`$]{1,2}\s.*\Z", re.DOTALL)
 """What follows an answer in its line."""
-LONGEST = 16
+LONGEST_ANSWER = 16
 """Most tokens of an answer that is found in a trace."""
 OWN = 6
 """Most tokens of an answer that the model itself gives."""
@@ -156,7 +156,7 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
         whole = _after(recording, trace.text, f"{suffix} {trace.stated}")
         same = whole[: len(forced)] == forced
         stated_ids = tokens.encode(f" {trace.stated}", special_tokens=False).ids
-        answer, source = (whole[len(forced) :] if same else stated_ids)[:LONGEST], "stated"
+        answer, source = (whole[len(forced) :] if same else stated_ids)[:LONGEST_ANSWER], "stated"
     else:
         end = Continuation(trace.stop)
         ends = answer_ends(recording)

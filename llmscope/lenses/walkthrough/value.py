@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llmscope.record.walkthrough import Step, Weight
     from llmscope.record.walkthrough.terms import Explanation, Region
 
-MOST = 4
+MOST_TERMS = 4
 """Number of terms of a sum, the largest, that are listed one by one."""
 PLACES = ("position", "query", "key")
 STREAM = "number {dimension} of the stream at {position}"
@@ -190,7 +190,7 @@ def _made(recording: Recording, explanation: Explanation) -> dict[str, Any]:
     """Return the formula and the largest terms; no terms unless the number is a sum of several."""
     order = np.argsort(-np.abs(explanation.values), kind="stable")
     few = len(order) > 1
-    first, rest = (order[:MOST], order[MOST:]) if few else (order[:0], order[:0])
+    first, rest = (order[:MOST_TERMS], order[MOST_TERMS:]) if few else (order[:0], order[:0])
     return {
         "said": explanation.said,
         "filled": explanation.filled or _single(explanation),

@@ -15,8 +15,6 @@ from llmscope.models.spec import parse
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.support.text import display_text, told
 
-SIZES = ("num_hidden_layers", "hidden_size", "vocab_size")
-
 
 @dataclass(frozen=True)
 class DescribedModel:

@@ -81,14 +81,12 @@ def _cached_values(recording: Recording, layer: int) -> Tensor | None:
             model.module(input_ids=ids, cache=cache, use_cache=True)
         except (TypeError, ValueError, AttributeError):  # the model has a cache of its own class
             return None
-    layers = cache.layers
-    values = (
-        layers[layer].values
-        if layer < len(layers) and isinstance(layers[layer], DynamicLayer)
-        else None
-    )
-    fits = isinstance(values, Tensor) and values.dim() == 4 and values.shape[2] == len(recording)
-    return values[0] if fits and values is not None else None
+    if layer >= len(cache.layers) or not isinstance(cache.layers[layer], DynamicLayer):
+        return None
+    values = cache.layers[layer].values  # [1, key head, row, head width]
+    if not isinstance(values, Tensor) or values.dim() != 4 or values.shape[2] != len(recording):
+        return None
+    return values[0]
 
 
 @torch.no_grad()
@@ -105,6 +103,11 @@ def own_logits(recording: Recording) -> Tensor:
 
 
 def _attention(recording: Recording, layer: int) -> nn.Module:
+    """Return the attention module of a layer.
+
+    Raises:
+        WrongValueError: the layer has none, and so no pattern.
+    """
     parts = recording.model.anatomy.layers[layer]
     if parts.attention is None:
         raise WrongValueError(WITHOUT_PATTERN[parts.kind])

@@ -95,6 +95,10 @@ def rounding(recording: Recording, dtype: torch.dtype) -> Rounding:
 
 
 def _measure(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) -> Rounding:
+    """Run a copy of the model in another dtype and return how far its streams are off.
+
+    The copy is in `coarse`, or finer if the model itself is as coarse.
+    """
     name = str(coarse).removeprefix("torch.")
     finer = torch.float64 if coarse == torch.float32 else torch.float32
     other = coarse if torch.finfo(own_dtype).eps < torch.finfo(coarse).eps else finer
@@ -113,7 +117,7 @@ def _measure(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) 
     pair = (plain, copied) if other == coarse else (copied, plain)
     streams = range(recording.layers + 1)
     differences = [
-        relative_difference(*(stream(recording, layer) for recording in pair)) for layer in streams
+        relative_difference(*(stream(side, layer) for side in pair)) for layer in streams
     ]
     return Rounding(name, torch.stack([difference.cpu() for difference in differences]).numpy())
 

@@ -93,25 +93,34 @@ def applied(dictionary: Dictionary, recording: Recording) -> Applied:
 
 
 def _needs_centring(dictionary: Dictionary, recording: Recording) -> bool:
+    """Return whether a dictionary reads and writes vectors whose mean is taken off.
+
+    Where its header does not say, both ways are tried on tokens of the recording, and the one with
+    the smaller share of variance left unexplained is taken.
+
+    Raises:
+        Misfit: the model has no tensor that it reads or predicts.
+    """
     header = dictionary.header
     tokens = counted(recording)[:TRIED]
     raw = Applied(dictionary, False)
-    raw.inputs(
-        recording, range(tokens[0], tokens[0] + 1)
-    )  # raises first if there is no such tensor
-    raw.outputs(recording, range(tokens[0], tokens[0] + 1))
+    first = range(tokens[0], tokens[0] + 1)
+    raw.inputs(recording, first)  # these two raise Misfit, whatever the header says
+    raw.outputs(recording, first)
     places = (header.reads, header.writes)
     if header.centred is False or not any(can_be_centred(recording, place) for place in places):
         return False
     if header.centred:
         return True
-    errors = []
-    for way in (raw, Applied(dictionary, True)):
-        predicted = reconstruction(way, recording, tokens)
-        aim = rows_of(way.outputs, recording, tokens)
-        spread = (aim - aim.mean(0)).square().sum() if len(tokens) > 1 else aim.square().sum()
-        errors.append(float((aim - predicted).square().sum() / spread))
-    return errors[1] < errors[0]
+    unexplained = []
+    for applied in (raw, Applied(dictionary, True)):
+        predicted = reconstruction(applied, recording, tokens)
+        actual = rows_of(applied.outputs, recording, tokens)
+        centre = actual.mean(0) if len(tokens) > 1 else 0.0
+        variance = (actual - centre).square().sum()
+        unexplained.append(float((actual - predicted).square().sum() / variance))
+    raw_share, centred_share = unexplained
+    return centred_share < raw_share
 
 
 def counted(recording: Recording) -> list[int]:

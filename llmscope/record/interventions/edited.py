@@ -276,7 +276,8 @@ class EditedRecorder:
     ) -> dict[int, tuple[LayerRows, ...]]:
         """Compute released rows again as `Recorder.restore`, with the changes of their pass."""
         base = recording.base
-        if not recording.changes or (base and any(part is segment for part, _ in base.parts)):
+        is_unedited = base is not None and any(part is segment for part, _ in base.parts)
+        if is_unedited or not recording.changes:
             return self._recorder.restore(base or recording, segment, start, wanted)
         changes = recording.changes
         with (
@@ -541,12 +542,12 @@ def _reusable_rows(before: Recording, base: Recording, changes: Sequence[Change]
 def _with_added(
     changes: Sequence[Change], added: Mapping[Change, Tensor], below: Recording, start: int
 ) -> tuple[Change, ...]:
-    """Return changes with what their features added in all rows: run, or reused from below.
+    """Return the changes, each of a feature with the vectors that it added to its rows.
 
     Args:
         changes: the changes.
-        added: what was added in the rows that ran.
-        below: the recording of the rows before `start`.
+        added: what each added in the rows that ran. `[row, width]`
+        below: the recording whose rows before `start` were reused; it knows what was added there.
         start: the first row that ran.
     """
     with_added: list[Change] = []

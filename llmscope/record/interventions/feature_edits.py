@@ -76,20 +76,20 @@ def dictionary_of(model: LoadedModel, name: FeatureName) -> Dictionary:
     if not -layers <= name.layer < layers:
         raise WrongUseError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
     layer = name.layer % layers
-    known = headers_of(dictionaries, model.origin or model)
-    there = [entry for entry in known if header_of(entry).reads.layer == layer]
-    if not there:
-        others = sorted({header_of(entry).reads.layer for entry in known})
+    all_layers = headers_of(dictionaries, model.origin or model)
+    of_layer = [entry for entry in all_layers if header_of(entry).reads.layer == layer]
+    if not of_layer:
+        others = sorted({header_of(entry).reads.layer for entry in all_layers})
         raise ScopeError(
             f"there is no dictionary at layer {layer}",
             f"layer {_list_names(others)}; or {option('features')}",
         )
-    matching = [entry for entry in there if not name.place or _at(name, header_of(entry).reads)]
-    matching = matching or [entry for entry in there if _at(name, header_of(entry).writes)]
+    matching = [e for e in of_layer if not name.place or _at(name, header_of(e).reads)]
+    matching = matching or [e for e in of_layer if _at(name, header_of(e).writes)]
     if not matching:
         raise ScopeError(
             f"there is no dictionary for {layer}.{name.place}",
-            _list_features(map(header_of, there), name.feature),
+            _list_features(map(header_of, of_layer), name.feature),
         )
     if len(matching) > 1:
         names = {str(header_of(entry).reads) for entry in matching}
@@ -264,6 +264,10 @@ def _impossible(place: Place, reason: str) -> ScopeError:
 
 
 def _live(recording: Recording, place: Place) -> LivePlace:
+    """Return where hooks read or change, in a pass, what a dictionary calls a place.
+
+    A place that is a sum, such as the stream between attention and MLP, is several tensors.
+    """
     layer, kind = place.layer, place.kind
     anatomy = recording.model.anatomy
     parts = anatomy.layers[layer]

@@ -19,7 +19,7 @@ from llmscope.models.module_calls import hidden_input
 from llmscope.record.capture.attention_hook import AttentionSettings, eagerly, listening
 from llmscope.record.walkthrough.softmax_probe import Products
 
-MOST = 2**26
+MOST_CELLS = 2**26
 """Most cells of a layer's patterns, over all heads, for which they are computed as matrices."""
 
 ALL = 2**22
@@ -134,7 +134,7 @@ def watch(
         if attention is not None:
             watcher.within(attention, products)
             stack.enter_context(listening(attention, seen))
-            if model.anatomy.heads * len(ids) ** 2 <= MOST:
+            if model.anatomy.heads * len(ids) ** 2 <= MOST_CELLS:
                 stack.enter_context(eagerly(model.module, attention))
         first_row = 0 if len(ids) * model.anatomy.vocabulary <= ALL else position
         output = run([ids], last=len(ids) - first_row)

@@ -31,7 +31,7 @@ HIDDEN = "?"
 """The stand-in for a character that cannot be shown in a one-line input."""
 Answer = TypeVar("Answer")
 
-LONGEST = 10_000
+LONGEST_LINE = 10_000
 """The most characters of a line."""
 LONGEST_NAME = 4096
 """The most characters of a line that searches for names and takes new ones, such as paths."""
@@ -124,7 +124,7 @@ class TextLine(InOrder, Input):
         longest: the most characters that it takes; of a longer paste it takes the beginning.
     """
 
-    longest: int = LONGEST
+    longest: int = LONGEST_LINE
 
     def replace(self, text: str, start: int, end: int) -> None:
         """Replace a part of the line by a text, as far as there is room for it."""

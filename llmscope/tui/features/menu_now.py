@@ -13,7 +13,7 @@ from llmscope.tui.widgets.overview_strip import shows_strip
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
-LONGEST = 40
+LONGEST_PROMPT = 40
 """The most characters of a prompt in an entry."""
 
 
@@ -37,7 +37,7 @@ def _off(reason: str) -> Now:
 def _beginning(text: str) -> str:
     """Return the beginning of a prompt, quoted."""
     text = display_text(text)
-    return f"'{text}'" if len(text) <= LONGEST else f"'{text[:LONGEST]}…'"
+    return f"'{text}'" if len(text) <= LONGEST_PROMPT else f"'{text[:LONGEST_PROMPT]}…'"
 
 
 def _keep_b(host: Host) -> Now:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.state.workspaces import Workspace
 
-MOST = 200
+MOST_CHANGES = 200
 """The most changes of the edits that can be undone."""
 
 
@@ -78,7 +78,10 @@ class UndoController:
         if (before.edits, before.muted) == (after.edits, after.muted):
             return
         host.editor.history.checkpoint()  # a letter typed next is a step of its own
-        self.past = [*self.past[1 - MOST :], Edits.of(before, steps(host.editor.history)[0])]
+        self.past = [
+            *self.past[1 - MOST_CHANGES :],
+            Edits.of(before, steps(host.editor.history)[0]),
+        ]
         self.future.clear()
 
     def offer(self, host: Host, edits: tuple[ListedEdit, ...]) -> None:

@@ -22,7 +22,7 @@ from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
 
-LONG = 1000
+LONG_PROMPT = 1000
 """Tokens of a prompt that fills a map of any width."""
 GUTTER = 12
 """Maximum width in cells of the row labels."""
@@ -158,7 +158,7 @@ def visible_span(state: ViewState, size: Size, narrowest: int, foot: str = "") -
             narrowest=narrowest,
         ).columns
 
-    widest = columns(max(count, LONG)).size
+    widest = columns(max(count, LONG_PROMPT)).size
     if state.following:
         return -widest - 1, 0  # the next keystroke may add a token, which moves the range on by one
     room = columns(count)  # a map that is full to the last row may show one more than `most`

@@ -12,7 +12,7 @@ from llmscope.tui.session.state_file import changing, read_state
 
 MOST = 20
 """The most models to keep."""
-LONGEST = 4096
+LONGEST_SPEC = 4096
 """The most characters of a name, as of a path."""
 
 
@@ -30,7 +30,7 @@ class Recent(NamedTuple):
 
 def remember(spec: str) -> None:
     """Record that a model was opened. If the folder cannot be written, only this is lost."""
-    if len(spec) > LONGEST:
+    if len(spec) > LONGEST_SPEC:
         return
     try:
         parsed = parse(spec)
@@ -52,7 +52,7 @@ def recent() -> list[Recent]:
     """
     recents: dict[str, Recent] = {}
     for spec, path in read_state().get("recent", list[Recent]) or []:
-        if len(spec) > LONGEST or (path and not exists(path)):
+        if len(spec) > LONGEST_SPEC or (path and not exists(path)):
             continue
         same = not path or _whole(expanduser(spec)) == path
         model = Recent(spec if same else path, path)

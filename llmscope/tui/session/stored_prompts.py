@@ -19,7 +19,10 @@ def prompt_of(state: State, spec: str) -> str:
 
 
 def past_of(state: State, spec: str) -> UndoHistory:
-    """Return the undo history of a model's prompt; empty if none is stored that leads to it."""
+    """Return the undo history of a model's prompt.
+
+    It is empty if none is stored, or if its steps cannot be taken from the stored prompt.
+    """
     past = state.get(UNDO + part_name(spec), UndoHistory)
     return past if past and past.leads_to(prompt_of(state, spec)) else UndoHistory()
 

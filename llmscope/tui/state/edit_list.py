@@ -14,7 +14,7 @@ from llmscope.edits import Edit
 
 STEPS = {"scale": 0.1, "steer": 0.5, "set": 0.5}
 """Step of a key press for a strength from 1 to 10; ten times that from 10 on, and so on."""
-MOST = 1e300
+MOST_STRENGTH = 1e300
 """The largest strength that keys can reach."""
 
 
@@ -55,13 +55,15 @@ class ListedEdit:
         steps = factor / step
         steps = math.floor(steps + 1e-6) + 1 if by > 0 else math.ceil(steps - 1e-6) - 1
         strength = round(steps * step, 2 - math.floor(math.log10(step)))
-        strength = max(-MOST, min(strength, MOST))
+        strength = max(-MOST_STRENGTH, min(strength, MOST_STRENGTH))
         return replace(self, edit=self.edit.turned(strength), on=True, flaw="")
 
 
 def _class(size: float) -> float:
     """Return the largest power of ten that is not above a number: 1 for 4, 10 for 40."""
-    inside = max(1 / MOST, min(size, MOST))  # beyond this, floats cannot tell neighbours
+    inside = max(
+        1 / MOST_STRENGTH, min(size, MOST_STRENGTH)
+    )  # beyond this, floats cannot tell neighbours
     return float(10.0 ** math.floor(math.log10(inside)))
 
 

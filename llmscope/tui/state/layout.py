@@ -168,10 +168,10 @@ def areas(
     messages: Mapping[str, int] | None = None,
     focused: str = "",
 ) -> dict[str, Area]:
-    """Return where each pane is; together they fill the grid.
+    """Return the area of each pane, in cells; together they fill the grid.
 
-    The main figure stands on the left, or above in a small layout; the rest of its column goes to
-    another pane where it cannot use all rows. Nothing here depends on the prompt: nothing moves
+    The main figure stands on the left, or above in a small layout. Where it cannot use all rows of
+    its column, another pane gets the rest. The prompt decides nothing here, so that nothing moves
     while the user types.
 
     Args:

@@ -13,7 +13,7 @@ UNKNOWN: Cell = ("\0", ("", "", ""))
 """A cell whose content is unknown: it equals no cell that is ever wanted."""
 FARTHEST = 12
 """The most cells that a row may move by: a column of words."""
-LEAST = 8
+LEAST_CELLS = 8
 """Cells that a move must correct; for fewer, sending them again costs no more."""
 
 
@@ -27,9 +27,9 @@ def moved(y: int, wanted: list[Cell], on_terminal: list[Cell]) -> tuple[str, lis
     if on_terminal.count(UNKNOWN) == len(on_terminal):
         return None  # nothing to move: the terminal may show anything
     right = list(map(eq, wanted, on_terminal))
-    if len(right) - sum(right) < LEAST:
+    if len(right) - sum(right) < LEAST_CELLS:
         return None
-    gained, best = LEAST - 1, (0, 0, 0)
+    gained, best = LEAST_CELLS - 1, (0, 0, 0)
     for distance in range(1, FARTHEST + 1):
         none = [False] * distance
         left = [*map(eq, wanted, on_terminal[distance:]), *none]

@@ -42,7 +42,7 @@ OF_EXAMPLES = {"up", "down", "enter", "1", "2", "3"}
 """Keys that choose an example prompt."""
 MOST_KEYS = 100
 """The most keys that wait for the figures."""
-WIDEST = 48
+WIDEST_BAR = 48
 """The most cells of a bar."""
 TICK = 1.0
 """Seconds between two updates of the time that a stage has taken."""
@@ -247,7 +247,7 @@ class Placeholder(HostedWidget, can_focus=True):
         styles, progress = self.text_styles, self._progress
         if self._still:  # no model is being loaded
             return []
-        room = max(1, min(WIDEST, self.size.width))
+        room = max(1, min(WIDEST_BAR, self.size.width))
         done = progress.done / progress.total if progress and progress.total else 0.0
         full = round(room * min(1.0, done))
         bar = Content.assemble(("━" * full, styles.text), ("─" * (room - full), styles.dim))

@@ -56,7 +56,7 @@ class Passes:
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), RuntimeError("broken")])
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_a_stopped_batch_goes_on_behind_its_last_pass(
     sort, tmp_path, monkeypatch, size, stop, error
 ):

@@ -60,6 +60,7 @@ def cosine(one, other):
     return float((one * other).sum() / (one.norm() * other.norm()))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", FIRSTS)
 @pytest.mark.parametrize(("mode", "ends"), [("tokens", tuple(range(1, 9))), ("lines", LINES)])
 def test_the_trajectory_from_whole_updates(family, mode, ends):

@@ -32,7 +32,7 @@ def look(scope, mode, **focus):
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_each_matrix_is_changed_as_peft_merges_it(shelf, family, kind):
     base, adapter = shelf(family), shelf(family, kind)
     scope = llmscope.load(str(adapter))
@@ -173,6 +173,7 @@ TURNS = [
 ]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("text", "answers"), TURNS)
 def test_in_a_chat_the_assistants_words_alone_are_shown(tmp_path, text, answers):
     scope = chatting(tmp_path)

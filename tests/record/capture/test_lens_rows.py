@@ -166,6 +166,7 @@ def test_an_edited_letter_has_the_lens_of_the_edited_streams():
     np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("lenses", [1, 2])
 @pytest.mark.parametrize("family", EACH)
 def test_a_letter_taken_back_has_its_logits_to_the_last_bit(family, lenses):

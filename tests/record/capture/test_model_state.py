@@ -132,6 +132,7 @@ def test_one_value_by_data_is_read_where_every_value_is(model):
     assert noticed(model, lambda: weight.data[1, 1].add_(1), whole=True) == "weights"
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3_moe", "gemma3_text", "mamba", "bloom"])
 def test_each_row_and_each_column_of_each_weight_is_read(family):
     """Through `.data`, which leaves no version: a neuron, a token's embedding, a norm's gain."""

@@ -54,6 +54,7 @@ def same(one, other, bound=1e-4):
         assert getattr(one, name) == pytest.approx(getattr(other, name), abs=bound, nan_ok=True)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("edit", [EDIT, LATE])
 @pytest.mark.parametrize("family", EACH)
 def test_logits_that_a_pass_keeps_are_those_of_the_last_stream(family, edit):
@@ -150,7 +151,7 @@ def test_unedited_logits_go_as_well():
 
 @pytest.mark.parametrize("edit", [EDIT, LATE])
 @pytest.mark.parametrize("family", [*EACH, "phi3", "opt", "falcon"])
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_activations_of_the_layer_in_sight_are_those_that_would_be_derived(family, edit):
     scope = scope_for(small_model(family))
     for layer in (1, 2):

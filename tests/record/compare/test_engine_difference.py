@@ -117,6 +117,7 @@ def test_a_single_token_that_parts_is_found(tmp_path):
     assert found.caption[1] == "it parts at 1 of the tokens: 7"
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("theirs", [torch.float32, torch.bfloat16])
 def test_layers_that_are_off_by_one_are_told(tmp_path, family, theirs):

@@ -40,6 +40,7 @@ def test_scores_equal_the_routers_own_logits(family):
         assert float((found.scores - scores).abs().max()) <= 1e-5
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("family", "layer"), WHERE)
 def test_choice_and_weights_are_what_the_experts_were_handed(family, layer):
     found = routing(recorder_for(small_model(family)).record(prompt_of(IDS)), layer)
@@ -66,6 +67,7 @@ def one_expert(family, experts, index, row):
     return down @ (torch.nn.functional.silu(gate) * up)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("family", "layer"), WHERE)
 def test_the_mixture_by_hand_is_what_the_mlp_wrote(family, layer):
     recording = recorder_for(small_model(family)).record(prompt_of(IDS))

@@ -45,7 +45,7 @@ def near(found, own, bound=1e-5):
 
 
 @pytest.mark.parametrize(("family", "kind"), cases())
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_features_and_fit_are_those_of_hooks_by_hand(family, kind):
     model = small_model(family)
     scope = llmscope.wrap(model)
@@ -78,7 +78,7 @@ def test_features_and_fit_are_those_of_hooks_by_hand(family, kind):
 
 
 @pytest.mark.parametrize(("family", "kind"), cases())
-@pytest.mark.few(9)
+@pytest.mark.few(4)
 def test_the_cost_of_splicing_is_that_of_hooks_by_hand(family, kind):
     model = small_model(family)
     scope = llmscope.wrap(model, unverified=True)

@@ -89,7 +89,7 @@ def near(found, own, bound=1e-4):
 
 
 @pytest.mark.parametrize(("family", "module"), CASES)
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 def test_features_are_read_from_the_output_of_the_named_module(family, module):
     model = small_model(family)
     _, x = run(model, module)
@@ -110,7 +110,7 @@ def test_features_are_read_from_the_output_of_the_named_module(family, module):
 
 
 @pytest.mark.parametrize(("family", "module"), CASES)
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 def test_a_reconstruction_is_spliced_in_as_the_output_of_the_named_module(family, module):
     model = small_model(family)
     base, x = run(model, module)
@@ -122,7 +122,7 @@ def test_a_reconstruction_is_spliced_in_as_the_output_of_the_named_module(family
 
 
 @pytest.mark.parametrize(("family", "module"), CASES)
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 def test_an_edit_changes_the_output_of_the_named_module(family, module):
     model = small_model(family)
     _, x = run(model, module)
@@ -152,7 +152,7 @@ def test_an_edit_changes_the_output_of_the_named_module(family, module):
 
 
 @pytest.mark.parametrize(("family", "module"), CASES)
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 def test_gradients_and_direct_effects_are_by_the_output_of_the_named_module(family, module):
     model = small_model(family)
     _, x = run(model, module)
@@ -201,7 +201,7 @@ READ = (
 
 
 @pytest.mark.parametrize("family", READ)
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_each_module_that_a_name_means_is_read_as_its_hook_sees_it_or_refused(family):
     model = small_model(family)
     scope = llmscope.wrap(model, unverified=True)

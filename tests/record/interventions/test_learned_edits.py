@@ -347,6 +347,7 @@ def test_they_last_in_every_pass_of_the_model(dtype):
             pass
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "granite"])
 @pytest.mark.parametrize("edit", ["swap 0 id:17 id:5", "steer 0 jlens id:17 -2 @3.."])
 def test_lenses_tell_of_the_pass_with_a_swap(made, family, edit):

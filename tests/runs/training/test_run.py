@@ -380,6 +380,7 @@ def hooked(kind, sizes):
     return model, tokenizer
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", ["hook", "forward", "class"])
 @pytest.mark.parametrize(("before", "after"), [(1.0, 1.0), (1.0, 0.6), (0.5, 0.5)])
 def test_the_start_of_a_model_with_code_of_the_users(tmp_path, kind, before, after):

@@ -84,6 +84,7 @@ async def menu_of(session: Session, key: str) -> MenuScreen:
     return session.app.screen
 
 
+@pytest.mark.few(3)
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("menu", MENUS, ids=lambda menu: menu.name)
 async def test_a_menu_lists_its_entries_and_any_other_key_leaves_it(
@@ -156,6 +157,7 @@ async def test_who_knows_the_letter_never_sees_the_menu(
         assert "go to the first token" in session.screen_text()
 
 
+@pytest.mark.few(2)
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("size", [(80, 24), (60, 12), (40, 10), (20, 5)])
 async def test_all_entries_fit_a_small_screen(opened: Open, size: tuple[int, int]) -> None:

@@ -51,6 +51,7 @@ async def prepare(session: Session, name: str) -> None:
     await session.settle()
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize("area", sorted({action.area for action in KEYED}))
 async def test_every_key_does_its_action(opened: Open, area: str) -> None:
     keys = [
@@ -135,6 +136,7 @@ async def test_letters_are_text_in_the_prompt(opened: Open) -> None:
         assert session.app.is_running
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("pane", ["map", "next-token", "attention", "mlp"])
 async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
     async with opened() as session:

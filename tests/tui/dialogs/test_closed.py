@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from tests import waiting
 from tests.tui.conftest import Open, Session
 
 LEAVING = ("quit", "quit-anywhere", "stop", "external-editor")
-OPENED: set[type] = set()
 
 
 async def close_soon(session: Session, name: str, pauses: int) -> bool:
@@ -34,12 +35,12 @@ async def close_soon(session: Session, name: str, pauses: int) -> bool:
         await asyncio.sleep(0)
     opened = len(app.screen_stack) > 1
     while len(app.screen_stack) > 1:
-        OPENED.add(type(app.screen))
         app.screen.dismiss(None)
         await asyncio.sleep(0)
     return opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaded", [True, False])
 async def test_every_dialog_may_be_closed_while_it_opens(
     opened: Open, loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,6 +75,7 @@ async def test_what_a_thread_found_for_a_closed_dialog_is_not_heard(opened: Open
         assert not picker._catalogue.complete
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("width", range(1, 9))
 async def test_the_list_of_models_opens_on_a_narrow_terminal(opened: Open, width: int) -> None:
     from llmscope.tui.features.models.model_picker import PickerScreen
@@ -97,6 +99,8 @@ def test_no_dialog_takes_a_widget_for_granted() -> None:
 
 
 def test_all_dialogs_are_of_the_kind_that_ends_when_it_is_closed() -> None:
+    for module in pkgutil.walk_packages(llmscope.tui.__path__, "llmscope.tui."):
+        import_module(module.name)
     kinds = [ModalScreen]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -105,6 +109,7 @@ def test_all_dialogs_are_of_the_kind_that_ends_when_it_is_closed() -> None:
     assert all(issubclass(kind, Overlay) for kind in ours if not inspect.isabstract(kind))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
 async def test_a_call_after_a_redraw_outlives_a_dialog_that_is_closed_before_it(
     opened: Open, turns: int
@@ -125,6 +130,7 @@ async def test_a_call_after_a_redraw_outlives_a_dialog_that_is_closed_before_it(
         assert calls == [turns, -1]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("turns", [0, 1, 3, 8])
 @pytest.mark.parametrize("closes", [True, False])
 async def test_a_dialog_opened_during_the_start_does_not_stop_it(

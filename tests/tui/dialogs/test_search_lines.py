@@ -17,6 +17,7 @@ from tests.tui.conftest import Open
 LONG = "what is a head " * 10_000
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "action", ["palette", "help", "recall", "find", "models", "lenses", "edit-write", "save"]
 )
@@ -47,6 +48,7 @@ async def test_a_line_takes_the_beginning_of_a_long_paste(
         assert line.value == "short"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("action", "typed", "said"),
     [
@@ -84,6 +86,7 @@ def test_every_line_of_the_screen_has_a_limit() -> None:
     assert all(issubclass(kind, TextLine) for kind in ours)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("letter", ["a ", "s ", "head ", "x y ", "attentoin "])
 async def test_a_search_compares_a_bounded_number_of_words(
     opened: Open, monkeypatch: pytest.MonkeyPatch, letter: str

@@ -390,7 +390,7 @@ WALKS = (
 """Keys of the figures that open no dialog but a menu."""
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(40))
 async def test_any_walk_comes_back(opened: Open, seed: int) -> None:
     """Whatever the keys led to: killed there and started again, the picture is the same."""

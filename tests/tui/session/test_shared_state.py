@@ -206,6 +206,7 @@ async def save_state(session: Opened) -> None:
     await session.settle()
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_and_the_file_opens_it_too(
     terminal: Start,  # noqa: F811
     tmp_path: Path,

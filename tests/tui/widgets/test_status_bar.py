@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from tests.tui.conftest import Open
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 150, 200])
 async def test_the_keys_of_the_cursor_come_first_and_help_and_quit_stay(
     opened: Open, width: int

@@ -23,7 +23,7 @@ CELL = 7
 """Width of a number in cells, including the blank before it."""
 WORDS = (31, 14)
 """Maximum and minimum width of a step's summary in cells; below the minimum it is left out."""
-LEAST = 2
+LEAST_NUMBERS = 2
 """Minimum number of numbers beside the summary; more are shown if the summary has its width."""
 
 
@@ -43,7 +43,7 @@ def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
     left = digits + 1 + named + 2 + shaped
     gist = min(WORDS[0], max(cell_len(own_text(step["gist"], ascii_)) for step in steps))
     room = max(0, width - left)
-    numbers = min(len(figure.axes[1]), max(LEAST, (room - gist - 2) // CELL))
+    numbers = min(len(figure.axes[1]), max(LEAST_NUMBERS, (room - gist - 2) // CELL))
     words = min(gist, room - numbers * CELL - 2)
     if words < min(gist, WORDS[1]):
         numbers, words = min(len(figure.axes[1]), room // CELL), 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PACE = 0.05
 """Seconds between two updates of the list while models are searched."""
-WIDEST = 0.55
+WIDEST_NAMES = 0.55
 """Maximum share of the width for the names."""
 AMOUNT = 10
 """Width in cells of the size column, including the gap."""
@@ -212,7 +212,7 @@ class PickerScreen(LineScreen):
         width = max(10, self._list.scrollable_content_region.width - 2)
         text_styles = self._host.text_styles
         names = [_name(entry) for entry in self._shown if isinstance(entry, Offer)]
-        room = min(max(map(cell_len, names), default=0), max(8, int(WIDEST * width)))
+        room = min(max(map(cell_len, names), default=0), max(8, int(WIDEST_NAMES * width)))
         for offer in self._shown:
             if isinstance(offer, str):
                 yield Option(Content.assemble((offer, text_styles.dim)), disabled=True)

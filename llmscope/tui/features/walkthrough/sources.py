@@ -15,7 +15,7 @@ from llmscope.tui.state.view_state import ViewState
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
-MOST = 9
+MOST_SOURCES = 9
 """Maximum number of sources offered: the number of digits."""
 
 
@@ -31,7 +31,7 @@ def source(host: Host) -> None:
     """Go to an input of the selected step or number; if there are several, show a menu."""
     if not here(host):
         return
-    inputs = sources(host)[:MOST]
+    inputs = sources(host)[:MOST_SOURCES]
     if not inputs:
         learned = host.state.focus.weight is not None
         host.tell("a weight was learned, and made from nothing here" if learned else BEGINS)

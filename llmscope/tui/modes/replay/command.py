@@ -8,7 +8,7 @@ import shlex
 from llmscope.lenses import command_options
 from llmscope.support.text import controls, display_text
 
-LONGEST = 1_000_000
+LONGEST_COMMAND = 1_000_000
 """Maximum length of a command in characters."""
 
 TEXTS = ("--prompt", "--system", "--versus-prompt", "--words-a", "--words-b", "--answer")
@@ -80,7 +80,7 @@ def safe_command(command: object) -> str | None:
         The command line; None if `command` is not such a line, or contains control characters or
         invisible text.
     """
-    if not isinstance(command, str) or len(command) > LONGEST or controls(command):
+    if not isinstance(command, str) or len(command) > LONGEST_COMMAND or controls(command):
         return None
     try:
         words = shlex.split(command)

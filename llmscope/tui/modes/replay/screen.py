@@ -30,8 +30,6 @@ MOST_FACTS = 1000
 """Maximum number of rows of facts."""
 LONGEST_FACT = 2000
 """Maximum number of characters of a fact."""
-SHORT = 12
-"""Number of digits that distinguish the digests of two weight files."""
 
 
 def replay_app(

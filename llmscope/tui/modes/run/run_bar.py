@@ -12,7 +12,7 @@ from llmscope.tui.features.cursor import go_to_step
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.theme.hosted_widget import HostedWidget
 
-LEAST = 12
+LEAST_SLIDER = 12
 """The fewest cells of a slider; with less room it is left out."""
 TRACK, KNOB, BEGIN = "─", "●", "│"
 ASCII_TRACK, ASCII_KNOB, ASCII_BEGIN = "-", "O", "|"
@@ -64,7 +64,7 @@ class RunBar(HostedWidget):
                 " · ".join(text for text, _, side in parts if side == which) for which in (0, 1)
             )
 
-        while sum(map(cell_len, sides())) + LEAST + 2 > width:
+        while sum(map(cell_len, sides())) + LEAST_SLIDER + 2 > width:
             loose = max(parts, key=lambda part: part[1], default=("", 0, 0))
             if not loose[1]:
                 break

@@ -241,6 +241,7 @@ async def test_a_fork_knows_what_other_branches_have_there(opened: Open) -> None
         assert session.app.text == PROMPT + NEXT[3], "taken back and drawn again, it is the same"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("key", ["u", "f", "p", "n"])
 async def test_where_nothing_was_written_the_keys_say_so(opened: Open, key: str) -> None:
     async with opened() as session:
