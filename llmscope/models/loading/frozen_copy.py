@@ -52,10 +52,13 @@ def copy_in(model: LoadedModel, dtype: torch.dtype) -> LoadedModel:
     Buffers keep theirs, as they do where a model is loaded in that dtype.
 
     Raises:
-        ValueError: its weights are packed, or not in the memory of its device; or code of the
-            user's runs in its passes, such as a hook, which the copy does not have.
+        ValueError: a backend computes it; its weights are packed, or not in the memory of its
+            device; or code of the user's runs in its passes, such as a hook, which the copy does
+            not have.
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
+    if model.backend:
+        raise WrongValueError(f"{model.backend} computes in no other precision")
     parameters = list(model.module.parameters())
     if any(parameter.dtype not in FLOATS or parameter.is_meta for parameter in parameters):
         raise WrongValueError("its weights are packed, or spread over memory and disk")

@@ -10,6 +10,7 @@ import torch
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.llama.load import load_gguf
+from llmscope.record.compare.rounding import rounding
 from llmscope.record.derive.tensors import pattern
 from llmscope.scope.scope import Scope
 from tests.models import ggufs
@@ -58,13 +59,25 @@ def test_logits_streams_and_attention_are_those_of_transformers(file, family):
         assert scope.verdicts(capability).status == "verified"
 
 
-@pytest.mark.parametrize("edit", ["zero head 1.1", "scale mlp 0 2.5", "zero attention 1"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *("zero head 1.1", "scale mlp 0 2.5", "zero attention 1", "zero neuron 1.3"),
+        *("scale layer 1 0.5 @2..", "steer 0 token id:5 2", "steer 1 token id:9 3 @4"),
+    ],
+)
 def test_an_edit_gives_what_it_gives_in_transformers(file, edit):
     scope, module = opened(file, "llama")
     truth = llmscope.wrap(module)
     ours, theirs = (each.record(IDS, edits=[edit]) for each in (scope, truth))
     assert apart(ours.logits, theirs.logits) < 1e-4
     assert apart(ours.logits, scope.record(IDS).logits) > 1e-3
+
+
+def test_no_copy_in_another_precision_is_made(file):
+    scope, _ = opened(file, "llama")
+    measured = rounding(scope.record(IDS), torch.bfloat16)
+    assert measured.reason.endswith("llama.cpp, F32 computes in no other precision")
 
 
 def test_a_letter_costs_one_token_and_changes_no_number(file):
