@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmscope.draw import RenderOptions, natural_height, paint, styles_for
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import SIGNED_WEIGHT, Axis, Figure, Focus
 
 FOCUS = Focus(position=-1)
 
@@ -97,6 +97,13 @@ def test_attention_reads_back(attention, plain, read):
 def test_strongest_keys_follow_the_focus(attention, plain, read):
     rows = read(paint(attention, 60, 8, plain, Focus(position=0)))
     assert rows[-1].strip() == "▸The → The 1.00"
+
+
+def test_small_weights_of_a_map_keep_their_digits(attention, plain, read):
+    values = np.where(np.isnan(attention.values), np.nan, -2e-5 * attention.values)
+    small = replace(attention, values=values.astype(np.float32), unit=SIGNED_WEIGHT)
+    rows = read(paint(small, 60, 8, plain, Focus(position=0)))
+    assert rows[-1].strip() == "▸The → The -2e-05"
 
 
 def test_many_tokens_window_the_pattern(plain, read):

@@ -15,6 +15,7 @@ from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure
+from llmscope.support.numbers import significant
 
 WIDEST_CELL = 7
 MOST_KEYS = 6
@@ -83,7 +84,10 @@ def strongest(
     order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
     for key in order.tolist():
         value = float(values[key])
-        text = signed_share(value) if figure.unit == "probability" else number(value, 5)
+        is_share = figure.unit == "probability"
+        text = signed_share(value) if is_share else number(value, 5)
+        if value and not is_share and not text.strip("-0."):  # a small weight of a map
+            text = significant(value)
         # Always list the first key; of the others those that fit and do not round to .00.
         full = line.width + cell_len(keys[key]) + len(text) + 3 > width
         if key != order[0] and (full or text.lstrip("-") == ".00"):
