@@ -133,7 +133,10 @@ def test_a_dense_layer_among_experts_has_neurons():
     neurons = cache["layers.0.mlp_act"]
     assert apart(neurons, torch.nn.functional.silu(gate) * up) < RIGHT
     assert neurons.shape[-1] == model.config.intermediate_size != wrong.shape[-1]
-    assert [f"layers.{layer}.mlp_act" in cache for layer in range(3)] == [True, False, False]
+    experts = model.config.n_routed_experts + model.config.n_shared_experts
+    for layer in (1, 2):  # the others' are of their experts, one after another
+        count = cache[f"layers.{layer}.mlp_act"].shape[-1]
+        assert count == experts * model.config.moe_intermediate_size
     whole = find(model).layers[0].module.mlp
     verdicts = verdicts_with(model, 0, experts=whole)
     assert verdicts("activations", 0).status == verdicts("experts", 0).status == "refused"

@@ -23,6 +23,9 @@ LATENT = ("fc1_latent_proj", "fc2_latent_proj")
 """Projections of what experts read, and of what they write, of a mixture whose experts are narrower
 than the stream."""
 SCALES = ("routed_scaling_factor",)
+AWAY = (
+    "the weights of this layer's experts are not here: they are split over processes, or offloaded"
+)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Choice = tuple[Tensor, Tensor]
 """The weights of the chosen experts' outputs, and the experts. [row, choice] each."""
@@ -361,6 +364,11 @@ class ExpertNeurons:
         self._bias: Tensor | None = None
         if isinstance(weights, _Sorted):
             self._bias = getattr(mixture, "bias", None)
+
+    @property
+    def away(self) -> bool:
+        """Whether the weights of the experts are not in this process's memory; see `AWAY`."""
+        return self.weights.down(0).is_meta
 
     def name(self, neuron: int) -> str:
         """Return a neuron as edits name it behind its layer: `12.340` or `shared.7`."""

@@ -72,7 +72,6 @@ class Loader:
     model: str | None
     device: str = "auto"
     dtype: str = "auto"
-    backend: str = "transformers"
     threads: int | None = None
     memory: str | None = None
     spill: str | None = None
@@ -87,6 +86,7 @@ class Loader:
     versus: Loader | StreamsFile | None = None
     versus_adapter: str | None = None
     switched_to: str | None = None
+    backend: str = "transformers"
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -104,7 +104,8 @@ class Loader:
         """Return a loader for another model with the same options, compared with no second one.
 
         Adapters, the reward model, what was learned of it, and the trust in remote code and pickled
-        weights belong to this model: the user did not give them for the other.
+        weights belong to this model: the user did not give them for the other. A backend goes on
+        where the other is a GGUF file too.
         """
         from llmscope.models.spec import DEFAULT
 
@@ -122,6 +123,7 @@ class Loader:
             versus_adapter=None,
             trust_remote_code=False,
             allow_pickle=False,
+            backend=self.backend if model.lower().endswith(".gguf") else "transformers",
         )
 
     def __call__(self, progress: Progress | None) -> Scope:

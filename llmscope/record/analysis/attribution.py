@@ -22,7 +22,7 @@ from torch import Tensor
 
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer
-from llmscope.models.expert_neurons import ExpertActivations, ExpertNeurons
+from llmscope.models.expert_neurons import AWAY, ExpertActivations, ExpertNeurons
 from llmscope.record.analysis.logit_direction import (
     Doubles,
     LogitDirection,
@@ -281,6 +281,8 @@ def by_neuron(
         raise Unattributable(_no_experts(parts))
     if parts.down is None and parts.neurons is None:
         raise Unattributable("this layer has no MLP whose down projection could be found")
+    if parts.neurons is not None and parts.neurons.away:
+        raise Unattributable(AWAY)
     hidden = activations(recording, layer, range(position, position + 1))
     modules = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
@@ -323,6 +325,8 @@ def by_expert(
     parts = recording.model.anatomy.layers[layer]
     if parts.neurons is None:
         raise Unattributable(_no_experts(parts))
+    if parts.neurons.away:
+        raise Unattributable(AWAY)
     activations = expert_rows(recording, layer, position)
     experts = activations.chosen[0].tolist()
     writes = [parts.neurons.write_of(activations, expert) for expert in experts]

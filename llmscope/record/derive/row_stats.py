@@ -61,7 +61,7 @@ def activity(recording: Recording) -> Floats:
     mixed = [
         at
         for at, layer in enumerate(layers)
-        if layer.neurons is not None and not layer.neurons.weights.down(0).is_meta
+        if layer.neurons is not None and not layer.neurons.away
     ]
     if not mixed:
         return values

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Verdict
+from llmscope.models.expert_neurons import AWAY
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.module_calls import hidden_input
@@ -390,11 +391,8 @@ def _check_experts(recording: Recording, layer: int) -> None:
     parts = recording.model.anatomy.layers[layer]
     if parts.neurons is None:
         raise NotApplicable(f"this layer's MLP is a mixture of experts: {parts.no_neurons}")
-    if parts.neurons.weights.down(0).is_meta:
-        raise NotApplicable(
-            "the weights of this layer's experts are not here: they are split over processes, or "
-            "offloaded"
-        )
+    if parts.neurons.away:
+        raise NotApplicable(AWAY)
     if recording.rows("chosen", layer, range(1)) is None:
         raise NotApplicable("this layer has experts, but which of them ran could not be found")
 

@@ -184,8 +184,8 @@ def test_layers_of_several_sorts_are_told_apart(tmp_path):
     )
     measured = ("readout", "writes", "patterns", "activations", "experts")
     yes, no = "verified", "refused"
-    assert states == dict(zip(measured, (yes, yes, no, yes, no), strict=True))
-    assert attends == dict(zip(measured, (yes, yes, yes, no, yes), strict=True))
+    assert states == dict(zip(measured, (yes, yes, no, yes, no), strict=True)) | {"maps": yes}
+    assert attends == dict(zip(measured, (yes, yes, yes, yes, yes), strict=True)) | {"maps": no}
     scope = llmscope.load(str(tmp_path))
     for entry in sorts:
         worst = max(scope.verdicts("writes", at).discrepancy or 0 for at in entry["layers"])

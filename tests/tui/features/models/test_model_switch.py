@@ -492,6 +492,9 @@ def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -
     other = first.other("gpt2")
     assert other == Loader("gpt2", "cpu", "bfloat16", 3, "8GB", "/spill", unverified=True)
     assert first.other(DEFAULT) == first
+    quantised = replace(first, model="a.gguf", backend="llama.cpp")
+    assert quantised.other("b.gguf").backend == "llama.cpp"
+    assert quantised.other("gpt2").backend == "transformers"
     made: Callable[[str], Loader] = first.other
     assert made("gpt2").options == {
         "device": "cpu",
