@@ -137,6 +137,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         else:
             yield Figure.lacking("patching", title, "prompt B", str(finding))
         return
+    if mode == "stream" and recording.streams > 1:
+        reason = f"the model keeps {recording.streams} residual streams, and none is its stream"
+        yield Figure.refused("patching", title, reason)
+        return
     layers = sweep_layers(focus, recording.layers)
     paths = Paths.of(pair, focus, layers, passes) if mode == PATHS else None
     if paths is None:
