@@ -1,4 +1,4 @@
-"""Checks of `--edit`, `--versus-prompt`, `--change` and word lists before a model loads."""
+"""Checks of `--edit`, `--versus-prompt` and `--change` before a model loads."""
 
 from __future__ import annotations
 
@@ -96,18 +96,6 @@ def check_whatif(
         not two_models or not chosen or any(reader.two_models for reader in chosen),
         "no lens here reads a second model; --change shows A − B, and so does --lens model-diff",
         "--versus-model, --versus-dtype, --versus-device, --versus-revision",
-    )
-
-
-def check_words(words: tuple[str | None, str | None], lenses: Sequence[tuple[str, str]]) -> None:
-    """Raise BadParameter unless neither word list is given, or both with a lens that uses them."""
-    has_words = [text is not None for text in words]
-    usage(has_words[0] == has_words[1], "two lists of words, please", "--words-a / --words-b")
-    has_mode = ("contrast", "lens") in lenses or "screen" in dict(lenses)
-    usage(
-        has_mode or not any(has_words),
-        "they take --lens contrast --mode lens",
-        "--words-a / --words-b",
     )
 
 

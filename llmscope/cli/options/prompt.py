@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -117,14 +118,43 @@ def read_other(text: str | None, ids: str | None) -> str | tuple[int, ...] | Non
     return text if text is None or ids is None else read_ids(text, "--versus-prompt")
 
 
-def check_transcript(texts: PromptOptions, part: TranscriptOptions) -> None:
-    """Raise BadParameter unless a transcript is the only prompt, and what is said of it has one."""
+def check_texts(
+    texts: PromptOptions, part: TranscriptOptions, lenses: Sequence[tuple[str, str]]
+) -> None:
+    """Raise BadParameter unless texts, transcript, word lists and answer go with the lenses.
+
+    Args:
+        texts: the options that name texts.
+        part: which part of a transcript is the prompt.
+        lenses: names of lenses, each with its mode.
+    """
+    for option in ("prompt_file", "context_file", "transcript"):
+        path = getattr(texts, option)
+        usage(
+            path is None or "\0" not in path,
+            "no path holds a NUL character",
+            f"--{option.replace('_', '-')}",
+        )
     if texts.transcript is None:
         usage(not part.given, "it takes --transcript FILE", "--turn / --line / --rejected")
-        return
-    others = (texts.prompt, texts.prompt_file, texts.ids, texts.context_file)
-    usage(all(other is None for other in others), "it is the prompt itself", "--transcript")
-    usage(not texts.chat, "it is in the chat template already", "--chat")
+    else:
+        others = (texts.prompt, texts.prompt_file, texts.ids, texts.context_file)
+        usage(all(other is None for other in others), "it is the prompt itself", "--transcript")
+        usage(not texts.chat, "it is in the chat template already", "--chat")
+    if texts.answer is not None:
+        usage(
+            any(mode == "gain" or name in ("reasoning", "passages") for name, mode in lenses),
+            "it takes --lens context --mode gain, reasoning or passages",
+            "--answer",
+        )
+        usage(texts.ids is None, "with --ids, give --target id:NUMBER instead", "--answer")
+    one_list = (texts.words_a is None) != (texts.words_b is None)
+    usage(not one_list, "two lists of words, please", "--words-a / --words-b")
+    usage(
+        texts.words is None or ("contrast", "lens") in lenses or "screen" in dict(lenses),
+        "they take --lens contrast --mode lens",
+        "--words-a / --words-b",
+    )
 
 
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:
