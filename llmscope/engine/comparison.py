@@ -54,8 +54,10 @@ class ComparedPrompt:
         return focus
 
     def _read_b(self, scope: Scope, request: Request, text: str, recording: Recording) -> None:
+        from llmscope.record.capture.prompts import prompt_from
+
         try:
-            prompt = scope.prompt(text, special_tokens=request.special_tokens)
+            prompt = prompt_from(scope.loaded_model, text, special_tokens=request.special_tokens)
         except ScopeError as error:
             if any(_of_b(want, request) for want in request.wants):
                 raise OtherError(error.message, error.hint) from None

@@ -8,7 +8,7 @@ the cursor changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -62,8 +62,9 @@ if TYPE_CHECKING:
 
     from llmscope.edits import Edit
     from llmscope.lenses import Lens
+    from llmscope.models.loaded_model import LoadedModel
     from llmscope.models.provenance import Origin
-    from llmscope.record.capture.recording import Recording
+    from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope.scope import Scope
 
 STRIDE = SPAN // 3
@@ -476,17 +477,12 @@ class Engine:
 
         layers = len(scope.loaded_model.anatomy.layers)
         cancelled = LayerProgress(lambda: self._slot.newer_prompt(request), layers, report)
-        text, written = request.text, request.written
-        if written is not None:
-            text = text[: written.start]
-        return scope.record(
-            text if request.ids is None else request.ids,
-            special_tokens=request.special_tokens,
-            cancelled=cancelled,
+        prompt, other = _read_prompts(scope.loaded_model, request, edits)
+        return scope.record_prompt(
+            prompt,
             edits=edits,
-            # Unless an edit needs prompt B, it does not matter whether B can be run.
-            versus_prompt=request.versus_prompt if request.patches else None,
-            written=() if written is None else written.ids,
+            other=other,
+            cancelled=cancelled,
             aside=self._aside.kept,
             progress=lambda part, _: self._show_part(scope, request, part),
         )
@@ -608,6 +604,33 @@ class Engine:
         cost = (recording.ran, recording.reused, self._milliseconds, rss, vram)
         second = scope.ran_second - self._second_before
         return PassInfo(*cost, other_ran=beside, second_ran=second)
+
+
+def _read_prompts(
+    model: LoadedModel, request: Request, edits: Sequence[Edit]
+) -> tuple[Prompt, Prompt | None]:
+    """Return the tokens of a request's prompt, and of prompt B where an edit reads it.
+
+    Raises:
+        ScopeError: one of them is empty, too long, or has ids that the model lacks.
+    """
+    from llmscope.edits import read_prompt_b
+    from llmscope.record.capture.prompts import prompt_from
+
+    text, written = request.text, request.written
+    if written is not None:
+        text = text[: written.start]
+    special = request.special_tokens
+    prompt = prompt_from(
+        model,
+        text if request.ids is None else request.ids,
+        special_tokens=special,
+        written=() if written is None else written.ids,
+    )
+    # Unless an edit needs prompt B, it does not matter whether B can be run.
+    if request.versus_prompt is None or not read_prompt_b(edits):
+        return prompt, None
+    return prompt, prompt_from(model, request.versus_prompt, special_tokens=special)
 
 
 def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:

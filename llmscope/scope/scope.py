@@ -503,14 +503,74 @@ class Scope:
         arguments.function("cancelled", cancelled)
         arguments.function("progress", progress)
         special = arguments.flag("special_tokens", special_tokens)
-        wanted = _edits(edits)
-        others = [
+        parsed_edits = _edits(edits)
+        if versus_prompt is not None and not parsed_edits:
+            raise WrongValueError(
+                "versus_prompt: there is no edit that patches from prompt B",
+                "look(lens, versus_prompt=…), which compares with it",
+            )
+        near = [
             _recording(f"aside[{at}]", recording)
             for at, recording in enumerate(arguments.several("aside", aside))
         ]
         batch = is_batch(prompt)
         if batch and len(arguments.token_ids("written", written)):
             raise WrongValueError("written follows one prompt, not a list of them")
+        with self._passes(fresh) as notices:
+            if batch:
+                prompts = self._prompts(cast("Sequence[OnePrompt]", prompt), special)
+            else:
+                one_prompt = cast("OnePrompt", prompt)
+                prompts = [self.prompt(one_prompt, special_tokens=special, written=written)]
+            prompts = [replace(each, notices=(*each.notices, *notices)) for each in prompts]
+            other = None
+            if versus_prompt is not None:
+                other = self._prompt("versus_prompt", versus_prompt, special)
+            instrumented = self._instrumented
+            if batch and not parsed_edits and not fresh and not instrumented.why_alone:
+                recordings = record_together(instrumented.recorder, prompts, cancelled)
+            else:
+                recordings = [
+                    self._record(each, parsed_edits, other, fresh, cancelled, near, progress)
+                    for each in prompts
+                ]
+        self.latest = recordings[-1]
+        return recordings if batch else recordings[0]
+
+    def record_prompt(
+        self,
+        prompt: Prompt,
+        *,
+        edits: Sequence[Edit] = (),
+        other: Prompt | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        aside: Sequence[Recording] = (),
+        progress: Callable[[Recording, int], None] | None = None,
+    ) -> Recording:
+        """Run a prompt whose tokens and edits are read already, as the screen does for each letter.
+
+        Args:
+            prompt: the prompt.
+            edits: edits to the pass, in order.
+            other: prompt B, the source of `patch … from B`; None without one.
+            cancelled, aside, progress: as in `record`.
+
+        Raises:
+            ScopeError: as in `record`.
+        """
+        with self._passes() as notices:
+            prompt = replace(prompt, notices=(*prompt.notices, *notices))
+            recording = self._record(prompt, edits, other, False, cancelled, aside, progress)
+        self.latest = recording
+        return recording
+
+    @contextmanager
+    def _passes(self, fresh: bool = False) -> Iterator[tuple[str, ...]]:
+        """Make the model ready for passes, and yield the notice of a change of it, if any.
+
+        Args:
+            fresh: compare every value of the weights with its value at the latest fresh call.
+        """
         with (
             self._at_rest(),
             enough_memory(self.loaded_model.device, partial(self.forget, free=False)),
@@ -519,43 +579,31 @@ class Scope:
             change = self._instrumented.take_change()
             if change:
                 _ = self.recorder  # probe the model anew: its vocabulary may have changed
-            if batch:
-                prompts = self._prompts(cast("Sequence[OnePrompt]", prompt), special)
-            else:
-                one_prompt = cast("OnePrompt", prompt)
-                prompts = [self.prompt(one_prompt, special_tokens=special, written=written)]
-            if change:
-                notice = CHANGED.format(change)
-                prompts = [replace(each, notices=(*each.notices, notice)) for each in prompts]
-            other = None
-            if versus_prompt is not None:
-                other = self._prompt("versus_prompt", versus_prompt, special)
-                if not wanted:
-                    raise WrongValueError(
-                        "versus_prompt: there is no edit that patches from prompt B",
-                        "look(lens, versus_prompt=…), which compares with it",
-                    )
-            bases = [
-                recording.base or recording for recording in others if not self.stale(recording)
-            ]
-            instrumented = self._instrumented
-            if batch and not wanted and not fresh and not instrumented.why_alone:
-                recordings = record_together(instrumented.recorder, prompts, cancelled)
-            else:
-                recordings = []
-                for tokens in prompts:
-                    recording = instrumented.recorder.record(
-                        tokens, fresh=fresh, cancelled=cancelled, aside=bases, part=progress
-                    )
-                    if wanted:
-                        recording = instrumented.edited.record(
-                            recording, wanted, other=other, fresh=fresh, cancelled=cancelled
-                        )
-                    recordings.append(recording)
+            yield (CHANGED.format(change),) if change else ()
             if self._watching:
-                instrumented.adopt()
-        self.latest = recordings[-1]
-        return recordings if batch else recordings[0]
+                self._instrumented.adopt()
+
+    def _record(
+        self,
+        prompt: Prompt,
+        edits: Sequence[Edit],
+        other: Prompt | None,
+        fresh: bool,
+        cancelled: Callable[[], bool] | None,
+        aside: Sequence[Recording],
+        progress: Callable[[Recording, int], None] | None,
+    ) -> Recording:
+        """Return the recording of a prompt, with edits if there are any; see `record`."""
+        bases = [recording.base or recording for recording in aside if not self.stale(recording)]
+        instrumented = self._instrumented
+        recording = instrumented.recorder.record(
+            prompt, fresh=fresh, cancelled=cancelled, aside=bases, part=progress
+        )
+        if not edits:
+            return recording
+        return instrumented.edited.record(
+            recording, edits, other=other, fresh=fresh, cancelled=cancelled
+        )
 
     def _prompts(self, inputs: Sequence[OnePrompt], special: bool) -> list[Prompt]:
         """Return the prompts of a list; errors name the place in it."""

@@ -139,8 +139,8 @@ def test_moving_the_cursor_runs_no_pass_and_only_the_lenses_that_it_touches(
         lambda name, *rest, **named: calls.append(name) or real(name, *rest, **named),
     )
     passes = []
-    record = scope.record
-    monkeypatch.setattr(scope, "record", lambda *a, **k: passes.append(1) or record(*a, **k))
+    record = scope.record_prompt
+    monkeypatch.setattr(scope, "record_prompt", lambda *a, **k: passes.append(1) or record(*a, **k))
     attention = Want("attention", "attention", Focus(layer=0))
     screen.ask(1, IDS, NEXT, MAP, attention)
     screen.figures(1)
@@ -444,17 +444,17 @@ def test_a_prompt_that_cannot_be_run_is_no_fault_of_an_edit(screen):
 def test_prompt_b_is_run_only_where_it_is_of_use(screen, scope, monkeypatch):
     asked = []
     other = " ".join(map(str, IDS))  # without a tokenizer, a text lists ids
-    record = scope.record
-    monkeypatch.setattr(scope, "record", lambda *a, **k: asked.append(k) or record(*a, **k))
+    record = scope.record_prompt
+    monkeypatch.setattr(scope, "record_prompt", lambda *a, **k: asked.append(k) or record(*a, **k))
     patching = Want("patching", "patching", Focus(mode="stream"))
     screen.engine.ask(edited(1, "zero mlp 1", versus=other, wants=(NEXT, patching)))
     figures = screen.figures(1)
-    assert asked[-1]["versus_prompt"] is None
+    assert asked[-1]["other"] is None
     assert "differ" in figures["patching"].verdict.reason or figures["patching"].values.size
     assert "no prompt" not in figures["patching"].verdict.reason
     screen.engine.ask(edited(2, "patch stream 1 from B", versus=other))
     assert screen.figures(2)
-    assert asked[-1]["versus_prompt"] == other
+    assert asked[-1]["other"].ids == IDS
 
 
 def test_what_is_there_does_not_wait_for_a_sweep(screen):
