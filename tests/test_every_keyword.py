@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, Tr
 
 import llmscope
 from llmscope.draw import RenderOptions, load_theme
+from llmscope.edits import parse
 from llmscope.export import save
 from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
 from llmscope.jobs.fit_lens.fit_tuned import TunedFit
@@ -75,6 +76,9 @@ class World:
 
     def recording(self) -> Any:
         return self.scope().record(PROMPT)
+
+    def other_prompt(self) -> Any:
+        return self.scope().prompt(OTHER)
 
     def figure(self) -> Any:
         scope = self.scope()
@@ -138,6 +142,16 @@ def record_twice(world: World, **keywords: Any) -> Any:
     scope = world.scope()
     scope.record(OTHER)
     recording = scope.record(PROMPT, **keywords)
+    return recording, recording.ran, world.heard
+
+
+def record_read(world: World, **keywords: Any) -> Any:
+    """Record a prompt whose tokens are read already, patched from prompt B where there is one."""
+    scope = world.scope()
+    scope.record(OTHER)
+    if "other" in keywords:
+        keywords["edits"] = [parse("patch mlp 1 from B")]
+    recording = scope.record_prompt(scope.prompt(PROMPT), **keywords)
     return recording, recording.ran, world.heard
 
 
@@ -411,6 +425,16 @@ CALLS: dict[str, Call] = {
             "special_tokens": "the tokenizer has none; `Scope.prompt` and `encode` show it",
             "progress": "it is called for long prompts",
         },
+    ),
+    "Scope.record_prompt": Call(
+        record_read,
+        {
+            "cancelled": stops,
+            "edits": [parse("zero mlp 1")],
+            "other": World.other_prompt,
+            "aside": lambda world: [world.recording()],
+        },
+        {"progress": "it is called for long prompts"},
     ),
     "Scope.gradients": Call(
         gradients, {"recording": lambda world: world.recording(), "position": 2}
