@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.errors import WrongValueError
 from llmscope.lenses.options import LensOption
 from llmscope.support.arguments import quoted
-from llmscope.support.text import display_text
+from llmscope.support.text import display_text, named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,13 +63,16 @@ class MetricTarget:
         """Return the metric of each row of logits, with its gradient. `[..., token]` -> [...]
 
         Raises:
-            ValueError: the function returned something else than one number.
+            ValueError: the function failed, or returned something else than one number.
         """
         import torch
 
         values = []
         for row in logits.reshape(-1, logits.shape[-1]):
-            number = self.function(row)
+            try:
+                number = self.function(row)
+            except Exception as error:  # a metric is the caller's code
+                raise WrongValueError(f"metric: {self} failed: {named(error)}") from error
             number = number if isinstance(number, torch.Tensor) else torch.as_tensor(number)
             if number.numel() != 1 or number.is_complex():
                 raise WrongValueError(f"metric must return one number, not {quoted(number)}")

@@ -1111,12 +1111,6 @@ class Scope:
         """
         recording = self._chosen_recording(recording)
         name = arguments.text("name", name)
-        compared = focus.get("versus_prompt") is not None or self._other or self._states
-        if focus.get("change") and recording.base is None and not compared:
-            raise WrongValueError(
-                "change: there is nothing to compare with: record edits, give versus_prompt, or "
-                "name another model by compare(other)"
-            )
         chosen = lens(name)
         layers = layers_of(focus.get("layer"), recording.layers)
         if layers is not None:
@@ -1126,6 +1120,12 @@ class Scope:
             ]
             return stacked(looked, layers)
         chosen_focus = self.focus_of(chosen, recording.prompt, focus)
+        compared = chosen_focus.versus_prompt is not None or self._other or self._states
+        if chosen_focus.change and recording.base is None and not compared:
+            raise WrongValueError(
+                "change: there is nothing to compare with: record edits, give versus_prompt, or "
+                "name another model by compare(other)"
+            )
         if (
             chosen_focus.versus_prompt is not None
             and not chosen_focus.change
@@ -1152,6 +1152,8 @@ class Scope:
             ScopeError: a text is not a single token where one is asked for.
         """
         focus = focus_from(self.ids_for(prompt, options_given))
+        # Plain types first: what an array is compared with below gives no truth value.
+        focus = checked_focus(focus, self.loaded_model.anatomy.vocabulary)
         for name, option in options().items():
             if name not in options_given:
                 continue
