@@ -51,7 +51,7 @@ def compare(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall
     second = scope.other if named == ["versus_model"] else None
     verdict = verdict_of(scope, ours).worst(verdict_of(second or scope, theirs))
     lines = [
-        *state_lines(session, ours),
+        *state_lines(ours),
         f"A: {line(words[0], 160)}",
         f"B: {line(words[1], 200)}",
         change.divergence,

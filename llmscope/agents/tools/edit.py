@@ -63,7 +63,7 @@ def edit(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
         )
     return fitted(
         [
-            *state_lines(session, recording),
+            *state_lines(recording),
             f"next token: {became}",
             f"KL(unedited ‖ edited) {change.kl:.4g} nats",
             verdict_line(verdict_of(scope, base, recording)),

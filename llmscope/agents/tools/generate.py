@@ -68,7 +68,7 @@ def generate(session: AgentSession, arguments: Mapping[str, Any], call: AgentCal
     cut = len(" ".join(written_text.split())) > SHOWN
     return fitted(
         [
-            *state_lines(session, first),
+            *state_lines(first),
             verdict_line(verdict_of(scope, first)),
             "establishes: what the model says with this sampler; another draw may differ",
             f"sampler: {sampler.said}",

@@ -52,7 +52,7 @@ def look(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
     mode = f" · mode {focus.mode}" if focus.mode else ""
     head = [
         line(f"{chosen.name}{mode} · {figure.title}", 200),
-        *state_lines(session, recording),
+        *state_lines(recording),
         verdict_line(figure.verdict),
         f"establishes: {establishes(chosen)}",
     ]

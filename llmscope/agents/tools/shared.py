@@ -90,7 +90,7 @@ def _check(option: LensOption[Any], value: Any, allow_pickle: bool) -> None:
         raise ScopeError(f"{option.name}: {line(wrong)}", option.help)
 
 
-def state_lines(session: AgentSession, recording: Recording) -> list[str]:
+def state_lines(recording: Recording) -> list[str]:
     """Return what a figure is of: the model, its adapter, the edits and the prompt."""
     model = recording.model
     words = [model.name if model.adapter is None else f"{model.name} + {model.adapter}"]

@@ -89,7 +89,7 @@ def bake(
 
             put(json_text(_record(out, query, baked)))
         else:
-            put(_told(out, prompt, query, baked))
+            put(_summary(out, query, baked))
 
 
 def _check_folder(folder: Path, force: bool) -> None:
@@ -158,7 +158,7 @@ def _record(folder: Path, query: Query, baked: ExportedLora) -> dict[str, Any]:
     return record
 
 
-def _told(folder: Path, prompt: str, query: Query, baked: ExportedLora) -> str:
+def _summary(folder: Path, query: Query, baked: ExportedLora) -> str:
     places = len(baked.kl)
     query_tokens = len(query.ids) - query.kept - (places - 1)
     first, alone = baked.kl[0], baked.kl_alone[0]

@@ -393,7 +393,7 @@ def _write(lens: LearnedLens, out: Path, single: bool) -> None:
 def _report(lens: LearnedLens, out: Path, source: PromptSource | None, as_json: bool) -> None:
     """Print what was fitted and written, and how it reads held-out text if that was measured."""
     if not as_json:
-        put(_summary(lens, out, source))
+        put(_summary(lens, out))
         return
     _put_json(
         {
@@ -415,7 +415,7 @@ def _put_json(record: dict[str, Any]) -> None:
     put(json_text(plain({"schema": 1, "llmscope": __version__, **record})))
 
 
-def _summary(lens: LearnedLens, out: Path, source: PromptSource | None) -> str:
+def _summary(lens: LearnedLens, out: Path) -> str:
     errors = lens.about.get("standard_error")
     lines = [
         f"wrote {display_text(str(out))}: {lens.title} of {len(lens.maps)} layers, "

@@ -24,7 +24,7 @@ BRIEF = 4
 """Width in cells up to which a label is cut without an ellipsis."""
 
 
-def row_label(grid: Grid, text: str, focused: bool, layout: Layout, style_set: Styles) -> Line:
+def row_label(text: str, focused: bool, layout: Layout, style_set: Styles) -> Line:
     """Start a row with its label, right-aligned in the gutter and marked if focused."""
     line = Line()
     if not layout.gutter:
@@ -39,7 +39,7 @@ def row_label(grid: Grid, text: str, focused: bool, layout: Layout, style_set: S
 def head_row(grid: Grid, layout: Layout, width: int, style_set: Styles) -> Row:
     """Draw the column labels: all if they fit, else the focused one and those that fit around."""
     corner = grid.corner if cell_len(grid.corner) <= layout.gutter - 2 else ""
-    line = row_label(grid, corner, False, layout, style_set)
+    line = row_label(corner, False, layout, style_set)
     mark, cell = style_set.glyphs.mark, layout.cell
     if cell >= WORDS - 1:
         for index in layout.columns.indices():
@@ -114,7 +114,7 @@ def _ticks(
 
 def foot_row(grid: Grid, foot: Foot, layout: Layout, width: int, style_set: Styles) -> Row:
     """Draw the foot row: numbers if the cells are wide enough, else heights; mark the focus."""
-    line = row_label(grid, foot.label, False, layout, style_set)
+    line = row_label(foot.label, False, layout, style_set)
     cell, glyphs = layout.cell, style_set.glyphs
     finite = foot.values[np.isfinite(foot.values)]
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0

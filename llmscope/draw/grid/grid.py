@@ -142,7 +142,7 @@ def _body(
         for inner in range(layout.tall):
             middle = inner == (layout.tall - 1) // 2
             label = grid.rows[index] if middle else ""
-            line = row_label(grid, label, focused and middle, layout, style_set)
+            line = row_label(label, focused and middle, layout, style_set)
             here = steps[index - window.start]
             cursor = grid.column - columns.start if focused and grid.column is not None else -1
             if not grid.coloured:

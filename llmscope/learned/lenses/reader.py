@@ -88,13 +88,13 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
     name_shown = display_text(name)
     try:
         if file.name in (SAFE, PARAMETERS) and (file.parent / CONFIG).is_file():
-            _check_room(file, file.stat().st_size, name)
+            _check_room(file.stat().st_size, name)
             lens = _tuned_folder(file)
         elif file.suffix == ".pt":
-            _check_room(file, tensor_bytes(file), name)
+            _check_room(tensor_bytes(file), name)
             lens = _read_published(read_pickled(file))
         else:
-            _check_room(file, file.stat().st_size, name)
+            _check_room(file.stat().st_size, name)
             lens = _own(file)
     except ScopeError:
         raise
@@ -107,7 +107,7 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
     )
 
 
-def _check_room(file: Path, size: int, name: str) -> None:
+def _check_room(size: int, name: str) -> None:
     """Refuse a lens that memory cannot hold: twice its size, as files hold halves.
 
     Raises:
