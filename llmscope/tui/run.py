@@ -200,7 +200,7 @@ def stay(
     ended = True
     with own_terminal() as aside:
         try:
-            with leaving_on_signals(app.exit):
+            with leaving_on_signals(app.exit, aside.leave_terminal):
                 try:
                     code = _run_hosted(app) if hosted else app.run()
                 finally:

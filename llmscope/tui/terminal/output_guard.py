@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from threading import Timer
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from llmscope.support.signals import endings, status_of, wake_on_signals
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 TAIL = 16_000
 """Bytes of library output that are kept for a crash report."""
 
+LEAVING = 20.0
+"""Seconds that leaving in order may take after a signal; then the program ends all the same."""
+
 PATIENCE = 1.0
-"""Seconds that a signal that dumps the process waits for a terminal that is busy."""
+"""Seconds that a process that ends at once waits for a terminal that is busy."""
 
 # Leave the alternate screen, show the cursor, wrap lines; mouse, paste, focus and kitty modes off.
 RESET = (
@@ -33,8 +38,10 @@ RESET = (
 class RedirectedOutput:
     """The output to stdout and stderr while the screen was up."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], leave_terminal: Callable[[], None]) -> None:
+        """Take the file that the output goes to, and what leaves the terminal without waiting."""
         self._file = file
+        self.leave_terminal = leave_terminal
 
     def tail(self) -> str:
         """Return the end of the output as text."""
@@ -66,8 +73,9 @@ def own_terminal() -> Iterator[RedirectedOutput]:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc,assignment]
-            with _dumping_on_quit(screen if tty else None, saved):
-                yield RedirectedOutput(file)
+            leave_terminal = partial(_leave_terminal, screen if tty else None, saved)
+            with _dumping_on_quit(leave_terminal if tty else None):
+                yield RedirectedOutput(file, leave_terminal)
         except BaseException:
             with suppress(OSError):
                 if tty:
@@ -89,23 +97,37 @@ def own_terminal() -> Iterator[RedirectedOutput]:
 
 
 @contextmanager
-def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
+def leaving_on_signals(
+    leave: Callable[[int], None], leave_terminal: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Leave in order when the connection, the system or another program ends this one.
 
     Args:
         leave: called in the app's loop with the exit status. If no loop runs yet, SystemExit
             is raised with it instead.
+        leave_terminal: called where leaving in order takes longer than `LEAVING`, before the
+            program ends all the same: nobody is there to end it. None waits without end.
 
     A second signal changes nothing: a closed terminal often sends two, and the first must have
     time to save the prompt.
     """
     begun = False
+    last_resort: Timer | None = None
+
+    def end_anyway(number: int) -> None:
+        if leave_terminal is not None:
+            leave_terminal()
+        os._exit(status_of(number))
 
     def end(number: int, _: object) -> None:
-        nonlocal begun
+        nonlocal begun, last_resort
         if begun:
             return
         begun = True
+        if leave_terminal is not None:
+            last_resort = Timer(LEAVING, end_anyway, [number])
+            last_resort.daemon = True
+            last_resort.start()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -121,28 +143,26 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, end)
         yield
     finally:
+        if last_resort is not None:
+            last_resort.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def _dumping_on_quit(screen: int | None, modes: list[Any] | None) -> Iterator[None]:
+def _dumping_on_quit(leave_terminal: Callable[[], None] | None) -> Iterator[None]:
     """Let SIGQUIT end the program at once with a dump, as it does anywhere, but not in raw mode.
 
     Args:
-        screen: the descriptor of the terminal; None if there is no terminal.
-        modes: the terminal's modes before the screen.
+        leave_terminal: called before; None if there is no terminal.
     """
     number = getattr(signal, "SIGQUIT", None)
-    if screen is None or number is None or signal.getsignal(number) != signal.SIG_DFL:
+    if leave_terminal is None or number is None or signal.getsignal(number) != signal.SIG_DFL:
         yield
         return
 
     def dump(*_: object) -> None:
-        if select.select([], [screen], [], PATIENCE)[1]:
-            with suppress(OSError):
-                os.write(screen, RESET.encode())
-        _restore(modes, drain=False)
+        leave_terminal()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -151,6 +171,19 @@ def _dumping_on_quit(screen: int | None, modes: list[Any] | None) -> Iterator[No
         yield
     finally:
         signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_terminal(screen: int | None, modes: list[Any] | None) -> None:
+    """Leave the terminal as it was, within `PATIENCE` seconds.
+
+    Args:
+        screen: the descriptor of the terminal; None if there is no terminal.
+        modes: the terminal's modes before the screen.
+    """
+    if screen is not None and select.select([], [screen], [], PATIENCE)[1]:
+        with suppress(OSError):
+            os.write(screen, RESET.encode())
+    _restore(modes, drain=False)
 
 
 def outlive_stops(app: App[int]) -> None:

@@ -37,6 +37,11 @@ def load(progress):
         def crash(self, *failed):
             raise RuntimeError("the card is broken")
         Placeholder.failed = crash
+    if sys.argv[1] == "stuck":
+        from textual.app import App
+        from llmscope.tui.terminal import output_guard
+        App.exit = lambda self, *result: None  # never leaves
+        output_guard.LEAVING = 0.5
     raise ScopeError("there are no weights", "other weights")
 
 try:
@@ -159,6 +164,14 @@ def test_a_lost_connection_keeps_the_prompt(tmp_path: Path, name: str) -> None:
     assert terminal.finish() == 128 + number
     terminal.assert_clean()
     assert prompts_in(tmp_path) == {"gpt2": "typed long ago"}
+
+
+def test_a_lost_connection_ends_also_what_cannot_leave(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "stuck", "typed long ago")
+    terminal.read_until("there are no weights")
+    os.kill(terminal.child.pid, signal.SIGHUP)
+    assert terminal.finish() == 128 + signal.SIGHUP
+    terminal.assert_clean()
 
 
 @pytest.mark.parametrize("debug", thinned([False, True], lambda debug: not debug))
