@@ -164,6 +164,7 @@ def _settings(writer, config, architecture):
 
 def _vocabulary(writer):
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(WORDS)
     writer.add_token_scores([0.0] * len(WORDS))
     writer.add_token_types([3, 3, 2] + [1] * (len(WORDS) - 3))

@@ -51,10 +51,7 @@ class _Model:
     def __init__(
         self, path: str, library: str, context: int, threads: int, rows: int, cache: int
     ) -> None:
-        if library:
-            os.environ["LLAMA_CPP_LIB"] = library
-        binding: Any = import_module("llama_cpp_py_sync._cffi_bindings")
-
+        binding = _binding(library)
         self.ffi, self.lib = binding.get_ffi(), binding.get_lib()
         self.log: list[str] = []
         self._on_log = self.ffi.callback(
@@ -289,6 +286,13 @@ class _Memory(ctypes.Structure):
     )
 
 
+def _binding(library: str) -> Any:
+    """Return the binding of llama.cpp; of the library at a path, unless that is empty."""
+    if library:
+        os.environ["LLAMA_CPP_LIB"] = library
+    return import_module("llama_cpp_py_sync._cffi_bindings")
+
+
 def _ggml(binding: Any, name: str) -> Any:
     """Load one of the libraries beside libllama, by ctypes."""
     folder = Path(binding._find_library()).parent
@@ -339,6 +343,8 @@ def _cpu_backend(binding: Any, threads: int) -> int:
 
 
 _model: _Model | None = None
+_vocabulary: tuple[Any, Any, Any] | None = None
+"""Bindings and vocabulary, in a process that has no model."""
 
 
 def _loaded() -> _Model:
@@ -428,18 +434,44 @@ def apply(weight: str, count: int, inputs: int, outputs: int, offset: int) -> No
     _loaded().apply(weight, count, inputs, outputs, offset)
 
 
-def tokenize(text: str, special: bool) -> list[int]:
-    """Return the tokens of a text.
+def load_vocabulary(path: str, library: str) -> None:
+    """Load the vocabulary of a file alone.
 
     Args:
-        text: the text.
-        special: whether special tokens written as text are read as such, and added at the ends.
+        path: the GGUF file.
+        library: the path of libllama; empty: that of the binding.
     """
-    model = _loaded()
-    data = text.encode()
-    limit = len(data) + 8
-    ids = model.ffi.new("llama_token[]", limit)
-    count = model.lib.llama_tokenize(model.vocab, data, len(data), ids, limit, special, special)
-    if count < 0:
-        raise NativeError("its tokenizer gives more tokens than bytes")
-    return list(ids[0:count])
+    global _vocabulary
+    binding = _binding(library)
+    ffi, lib = binding.get_ffi(), binding.get_lib()
+    lib.llama_backend_init()
+    parameters = lib.llama_model_default_params()
+    parameters.vocab_only = True
+    model = lib.llama_model_load_from_file(path.encode(), parameters)
+    if model == ffi.NULL:
+        raise NativeError("its vocabulary cannot be loaded")
+    _vocabulary = ffi, lib, lib.llama_model_get_vocab(model)
+
+
+def tokenize(texts: list[str], special: bool) -> list[list[int]]:
+    """Return the tokens of texts, in which special tokens may be written out.
+
+    Args:
+        texts: the texts.
+        special: whether the special tokens are added that a text begins and ends with.
+    """
+    if _vocabulary is not None:
+        ffi, lib, vocabulary = _vocabulary
+    else:
+        model = _loaded()
+        ffi, lib, vocabulary = model.ffi, model.lib, model.vocab
+    results = []
+    for text in texts:
+        data = text.encode()
+        limit = len(data) + 8
+        ids = ffi.new("llama_token[]", limit)
+        count = lib.llama_tokenize(vocabulary, data, len(data), ids, limit, special, True)
+        if count < 0:
+            raise NativeError("its tokenizer gives more tokens than bytes")
+        results.append(list(ids[0:count]))
+    return results

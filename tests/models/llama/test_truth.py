@@ -6,9 +6,11 @@ from threading import Timer
 
 import pytest
 import torch
+from tokenizers.pre_tokenizers import Split
 
 import llmscope
 from llmscope.errors import ScopeError
+from llmscope.models.llama import load
 from llmscope.models.llama.load import load_gguf
 from llmscope.record.compare.rounding import rounding
 from llmscope.record.derive.tensors import pattern
@@ -164,3 +166,24 @@ def test_gradients_are_refused_in_one_sentence(file):
     scope, _ = opened(file, "llama")
     scope.record(IDS)
     assert "llama.cpp computes no gradients" in scope.look("saliency").verdict.reason
+
+
+def test_texts_get_llamas_own_tokens_where_those_of_transformers_differ(file, monkeypatch):
+    def split_wrongly(tokenizer, texts, values):
+        tokenizer.backend_tokenizer.pre_tokenizer = Split("b", behavior="isolated")
+        return []
+
+    monkeypatch.setattr(load, "split_as_named", split_wrongly)
+    model = opened(file, "llama")[0].loaded_model
+    (notice,) = model.notices
+    assert notice.endswith("than llama.cpp: its own are taken")
+    texts = ["ab b", "a b ab", "", "<s>ab</s>", "cab"]
+    for special in (False, True):
+        for text, ids in zip(
+            texts, model.module.backend.process.call("tokenize", texts, special), strict=True
+        ):
+            encoded = model.tokens.encode(text, special)
+            assert list(encoded.ids) == ids
+            assert model.tokens.decode(ids) == text
+    assert model.tokens.encode("ab b").spans == ((0, 2), (2, 4))
+    assert model.tokens.encode("ab").ids != tuple(model.tokens.tokenizer("ab").input_ids)
