@@ -81,8 +81,9 @@ def load_gguf(
         head_dim=survey["tensors"][names.of("joined", 0)] // heads,
         norm_eps=_eps(sizes),
         scales=survey["scales"],
-        attention_softcap=sizes.get("attn_logit_softcapping"),
-        final_logit_softcapping=sizes.get("final_logit_softcapping"),
+        windows=survey["windows"],
+        attention_softcap=survey["softcaps"].get("attention"),
+        final_logit_softcapping=survey["softcaps"].get("logits"),
         attn_implementation="eager",
         dtype=torch.float32,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ POST_NORMS: Mapping[str, tuple[str, ...]] = {
 EMBEDDED = ("inpL", "inp_scaled", "embd", "inp_embd")
 NORMED = ("result_norm",)
 LOGITS = ("result_output",)
+SCORES = "result_scores"
+"""What `llmscope.models.llama.native` calls them before a softcap."""
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "ffn_swiglu": nn.functional.silu,
     "ffn_silu": nn.functional.silu,
@@ -49,6 +51,7 @@ class Names:
         layers: the number of layers.
         bytes_per_token: the size of what a pass hands out of a token.
         post_norms: whether writes are normed before they are added to the stream.
+        scores: the name of the unembedding's output, which may have another than the logits.
     """
 
     parts: Mapping[str, str]
@@ -56,13 +59,9 @@ class Names:
     layers: int
     bytes_per_token: int
     post_norms: bool
+    scores: str = LOGITS[0]
     normed: str = NORMED[0]
     logits: str = LOGITS[0]
-
-    @property
-    def scores(self) -> str:
-        """The name of the unembedding's output."""
-        return self.logits
 
     def of(self, part: str, layer: int) -> str:
         """Return the name of a part in a layer; of `stream`, of that before the layer."""
@@ -108,9 +107,10 @@ def names_in(tensors: Mapping[str, int], layers: int) -> Names:
     embedded = next((name for name in EMBEDDED if name in tensors), None)
     if embedded is None or not {*NORMED, *LOGITS} <= tensors.keys():
         raise _lacking("the stream before the layers" if embedded is None else "the logits")
-    names = Names(parts, embedded, layers, 0, post_norms)
-    size = sum(-(-tensors[name] * 4 // 64) * 64 for name in (*names.wanted, names.logits))
-    return Names(parts, embedded, layers, size, post_norms)
+    scores = SCORES if SCORES in tensors else LOGITS[0]
+    names = Names(parts, embedded, layers, 0, post_norms, scores)
+    called = {*names.wanted, scores, names.logits}
+    return replace(names, bytes_per_token=sum(-(-tensors[name] * 4 // 64) * 64 for name in called))
 
 
 def _first(tensors: Mapping[str, Any], names: Sequence[str], layers: int, part: str) -> str:

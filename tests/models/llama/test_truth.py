@@ -28,8 +28,7 @@ BY_TABLE = 5e-4
 
 
 def opened(path, family, **settings):
-    # llama.cpp does not say which layers have a window; the prompts here are shorter.
-    module = ggufs.made(family, **({"sliding_window": 32} if family == "gemma3_text" else {}))
+    module = ggufs.made(family)
     module.set_attn_implementation("eager")
     ggufs.write(path, family, module)
     model = load_gguf(path, str(path), threads=1, cache=torch.float32, **settings)
