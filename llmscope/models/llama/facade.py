@@ -24,6 +24,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmscope.errors import ScopeError
+from llmscope.models.llama.experts import LlamaMixture, check_mixture
 from llmscope.models.llama.names import Names
 from llmscope.models.llama.process import LOGITS, LlamaProcess
 from llmscope.models.llama.sequences import Sequences
@@ -348,6 +349,13 @@ class LlamaMlp(nn.Module):
         return activate(up)
 
 
+def _mlp(backend: Backend, config: LlamaConfig, layer: int) -> LlamaMlp | LlamaMixture:
+    if not backend.names.mixes_experts:
+        return LlamaMlp(backend, layer)
+    check_mixture(backend, layer, config.expert_gating, config.expert_scale)
+    return LlamaMixture(backend, layer, config.num_experts_per_tok)
+
+
 class LlamaBlock(nn.Module):
     """One decoder layer."""
 
@@ -372,11 +380,11 @@ class LlamaBlock(nn.Module):
                 "post_attention_norm", "attention_out", "attention_write"
             )
             self.pre_feedforward_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = LlamaMlp(backend, layer)
+            self.mlp = _mlp(backend, config, layer)
             self.post_feedforward_layernorm = norm("post_ffw_norm", "mlp_out", "mlp_write")
         else:
             self.post_attention_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = LlamaMlp(backend, layer)
+            self.mlp = _mlp(backend, config, layer)
 
     def forward(self, hidden_states: Tensor, cache: Any = None) -> Tensor:
         """Return the stream after the layer. `[prompt, row, width]`"""

@@ -84,6 +84,9 @@ def load_gguf(
         windows=survey["windows"],
         attention_softcap=survey["softcaps"].get("attention"),
         final_logit_softcapping=survey["softcaps"].get("logits"),
+        num_experts_per_tok=sizes.get("expert_used_count"),
+        expert_gating=sizes.get("expert_gating_func"),
+        expert_scale=sizes.get("expert_weights_scale"),
         attn_implementation="eager",
         dtype=torch.float32,
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
 
-PARTS: Mapping[str, tuple[str, ...]] = {
+PARTS: dict[str, tuple[str, ...]] = {
     "attention_in": ("attn_norm",),
     "query": ("Qcur",),
     "key": ("Kcur",),
@@ -28,6 +28,14 @@ POST_NORMS: Mapping[str, tuple[str, ...]] = {
     "attention_write": ("attn_post_norm",),
     "mlp_write": ("ffn_post_norm",),
 }
+EXPERTS: dict[str, tuple[str, ...]] = {
+    "router": ("ffn_moe_logits",),
+    "chosen": ("ffn_moe_topk",),
+    "expert_weights": ("ffn_moe_weights_norm", "ffn_moe_weights"),
+    "neurons": ("ffn_moe_swiglu", "ffn_moe_geglu"),
+    "mlp_out": ("ffn_moe_out",),
+}
+"""The same of layers whose MLP is a mixture of experts."""
 EMBEDDED = ("inpL", "inp_scaled", "embd", "inp_embd")
 NORMED = ("result_norm",)
 LOGITS = ("result_output",)
@@ -36,6 +44,8 @@ SCORES = "result_scores"
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "ffn_swiglu": nn.functional.silu,
     "ffn_silu": nn.functional.silu,
+    "ffn_moe_swiglu": nn.functional.silu,
+    "ffn_moe_geglu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
     "ffn_geglu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
     "ffn_gelu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
 }
@@ -82,7 +92,12 @@ class Names:
     @property
     def by_table(self) -> bool:
         """Whether the activation function is read from ggml's table of float16, as GELU is."""
-        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu")
+        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu", "ffn_moe_geglu")
+
+    @property
+    def mixes_experts(self) -> bool:
+        """Whether the MLPs are mixtures of experts."""
+        return "router" in self.parts
 
     @property
     def activate(self) -> Callable[[Tensor], Tensor]:
@@ -100,7 +115,9 @@ def names_in(tensors: Mapping[str, int], layers: int) -> Names:
     Raises:
         ScopeError: a part is missing in a layer.
     """
-    parts = {part: _first(tensors, names, layers, part) for part, names in PARTS.items()}
+    mixture = f"{EXPERTS['router'][0]}-0" in tensors
+    wanted = PARTS | EXPERTS if mixture else PARTS
+    parts = {part: _first(tensors, names, layers, part) for part, names in wanted.items()}
     post_norms = all(f"{names[0]}-0" in tensors for names in POST_NORMS.values())
     if post_norms:
         parts |= {part: _first(tensors, names, layers, part) for part, names in POST_NORMS.items()}

@@ -26,7 +26,7 @@ SIZES, STRIDES, PARAMETERS, SOURCES, NAME = 16, 48, 84, 152, 256
 NAME_BYTES = 64
 SOURCE_COUNT = 4
 """Number of a tensor's sources that are searched for weights."""
-F32 = 0
+F32, I32 = 0, 26
 SEQUENCES = 8
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
@@ -140,7 +140,7 @@ class _Model:
             return name
         read = self.known_as(sources[0]) if names[0].startswith(NAMELESS) else names[0]
         if (match := _WRITTEN.fullmatch(read)) is not None:
-            operation = self.base.ggml_op_desc(int(self.ffi.cast("uintptr_t", tensor)))
+            operation = self._operation(tensor)
             if operation == b"GET_ROWS":
                 return f"attn_out-{match[1]} (rows)"
             if operation == b"ADD":
@@ -190,21 +190,24 @@ class _Model:
             != self.name(tensor).encode()
         ):
             self._error = "this build of llama.cpp keeps its tensors in a form of its own"
-        if self.kind(tensor) == F32:
+        if self.kind(tensor) in (F32, I32):
             self.seen[name] = math.prod(self.shape(tensor)) // self._count
         if name.startswith(SOFTMAX):
             self.scales.append(self._factor(tensor))
             self.visible.append(self._count_visible(self.sources(tensor)[1]))
         if name.startswith(CAPPED):
             self.softcaps["attention"] = 1 / self._factor(tensor)
-        elif name.startswith(NAMELESS) and self.base.ggml_op_desc(
-            int(ffi.cast("uintptr_t", tensor))
-        ) == b"SCALE":
-            if self.known_as(self.sources(tensor)[0]) == SCORES:
-                self.softcaps["logits"] = 1 / self._factor(tensor)
+        elif name.startswith(NAMELESS) and self._operation(tensor) == b"SCALE":
+            capped = self.known_as(self.sources(tensor)[0]) == SCORES
+            self.softcaps |= {"logits": 1 / self._factor(tensor)} if capped else {}
         for source in self.sources(tensor):
             if (weight := self.name(source)).endswith(".weight"):
                 self.weights[weight] = int(ffi.cast("uintptr_t", source))
+
+    def _operation(self, tensor: Any) -> bytes:
+        """Return the name of the operation that computes a tensor, such as `ADD`."""
+        name: bytes = self.base.ggml_op_desc(int(self.ffi.cast("uintptr_t", tensor)))
+        return name
 
     def _factor(self, tensor: Any) -> float:
         """Return the first parameter of the operation that computes a tensor."""
@@ -260,8 +263,8 @@ class _Model:
         return [window if count < len(ids) else 0 for count in self.visible]
 
     def _exchange(self, name: str, tensor: Any) -> None:
-        if self.kind(tensor) != F32:
-            raise NativeError(f"{name} is no tensor of float32")
+        if self.kind(tensor) not in (F32, I32):
+            raise NativeError(f"{name} has no numbers of four bytes")
         address = int(self.ffi.cast("uintptr_t", tensor))
         shape = self.shape(tensor)
         size = 4 * math.prod(shape)

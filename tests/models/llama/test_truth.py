@@ -20,7 +20,11 @@ from tests.models import ggufs
 pytest.importorskip("llama_cpp_py_sync")
 
 IDS = [3, 4, 5, 14, 15, 16, 7, 8]
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "stablelm", "starcoder2")
+FAMILIES = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "stablelm", "starcoder2"),
+    *("gpt2", "gemma2", "phi3", "qwen3_moe"),
+)
+WITH_GELU = ("gemma3_text", "starcoder2", "gpt2", "gemma2")
 NEAR = 2e-5
 """Largest difference, relative to the largest number: llama.cpp sums in another order."""
 BY_TABLE = 5e-4
@@ -48,7 +52,7 @@ def file(tmp_path, empty_cache):
 def test_logits_streams_and_attention_are_those_of_transformers(file, family):
     scope, module = opened(file, family)
     recording = scope.record(IDS)
-    near = BY_TABLE if family in ("gemma3_text", "starcoder2") else NEAR
+    near = BY_TABLE if family in WITH_GELU else NEAR
     with torch.no_grad():
         truth = module(torch.tensor([IDS]), output_hidden_states=True, output_attentions=True)
     assert apart(recording.logits, truth.logits[0, -1]) < near
@@ -56,8 +60,32 @@ def test_logits_streams_and_attention_are_those_of_transformers(file, family):
         assert apart(recording.rows("stream", layer), stream[0]) < near
     for layer, weights in enumerate(truth.attentions):
         assert apart(pattern(recording, layer), weights[0]) < near
-    for capability in ("readout", "writes", "patterns", "activations"):
+    mlps = "experts" if family == "qwen3_moe" else "activations"
+    for capability in ("readout", "writes", "patterns", mlps):
         assert scope.verdicts(capability).status == "verified"
+
+
+def test_windows_are_those_that_the_pass_has_and_grow_with_the_prompt(file):
+    scope, module = opened(file, "gemma2")
+    assert module.config.sliding_window < len(IDS)
+    windows = [layer.self_attn.sliding_window for layer in scope.model.model.layers]
+    assert windows == [module.config.sliding_window, None, module.config.sliding_window]
+    ids = [*IDS, *reversed(IDS), 9, 4]
+    scope.record(ids[:-1])
+    recording = scope.record(ids)
+    assert recording.ran == 1
+    with torch.no_grad():
+        truth = module(torch.tensor([ids]), output_attentions=True)
+    for layer, weights in enumerate(truth.attentions):
+        assert apart(pattern(recording, layer), weights[0]) < BY_TABLE
+
+
+def test_the_choice_of_experts_is_that_of_transformers(file):
+    scope, module = opened(file, "qwen3_moe")
+    recording, truth = scope.record(IDS), llmscope.wrap(module).record(IDS)
+    for layer in range(3):
+        assert torch.equal(recording.rows("chosen", layer), truth.rows("chosen", layer))
+        assert apart(recording.rows("routed", layer), truth.rows("routed", layer)) < NEAR
 
 
 @pytest.mark.parametrize(
@@ -132,7 +160,7 @@ def test_more_prompts_than_the_cache_has_sequences_go_on_from_what_they_share(fi
     assert apart(again.logits, scope.record([*IDS, 9], fresh=True).logits) < NEAR
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2", "phi3", "qwen2_moe", "mamba"])
+@pytest.mark.parametrize("family", ["qwen2_moe", "mamba", "bloom", "falcon"])
 @pytest.mark.few(2)
 def test_what_is_not_known_of_an_architecture_is_refused(file, family):
     with pytest.raises(ScopeError, match=r"llama\.cpp|has no blk") as caught:
