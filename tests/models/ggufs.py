@@ -29,7 +29,15 @@ ARCHITECTURES = {
     ),
     "qwen3_moe": ("qwen3moe", {**ROTARY, **RMS, **UNTIED, "norm_topk_prob": True}),
     "phi3": ("phi3", {**ROTARY, **RMS, **UNTIED}),
-    "gemma2": ("gemma2", {**RMS, "query_pre_attn_scalar": 16}),
+    "gemma2": (
+        "gemma2",
+        {
+            **RMS,
+            "query_pre_attn_scalar": 16,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 7.0,
+        },
+    ),
     "gemma3_text": ("gemma3", {**RMS, "query_pre_attn_scalar": 16}),
     "stablelm": ("stablelm", {"layer_norm_eps": EPSILON, **UNTIED}),
     "starcoder2": ("starcoder2", {**ROTARY, "norm_epsilon": EPSILON, "tie_word_embeddings": True}),
@@ -149,6 +157,10 @@ def _settings(writer, config, architecture):
     writer.add_feed_forward_length(
         of("intermediate_size", "n_inner", "ffn_hidden_size", default=4 * config.hidden_size)
     )
+    if (cap := of("attn_logit_softcapping")) is not None:
+        writer.add_attn_logit_softcapping(cap)
+    if (cap := of("final_logit_softcapping")) is not None:
+        writer.add_final_logit_softcapping(cap)
     window = of("sliding_window")
     if window:
         writer.add_sliding_window(window)
@@ -164,6 +176,7 @@ def _settings(writer, config, architecture):
 
 def _vocabulary(writer):
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(WORDS)
     writer.add_token_scores([0.0] * len(WORDS))
     writer.add_token_types([3, 3, 2] + [1] * (len(WORDS) - 3))

@@ -16,7 +16,7 @@ from llmscope.support.text import display_text
 
 BUILDING = ".building-"
 """What the names of temporary folders begin with; the process that made it follows."""
-CONVERSION = 2
+CONVERSION = 3
 """The version of the conversion: a folder that an older llmscope made lacks settings."""
 
 

@@ -24,6 +24,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmscope.errors import ScopeError
+from llmscope.models.llama.experts import LlamaMixture, check_mixture
 from llmscope.models.llama.names import Names
 from llmscope.models.llama.process import LOGITS, LlamaProcess
 from llmscope.models.llama.sequences import Sequences
@@ -72,7 +73,9 @@ class LlamaPass:
     @property
     def _wanted(self) -> list[str]:
         names = self.backend.names
-        return [*names.wanted, *((names.logits,) if self.every else ())]
+        if not self.every:
+            return names.wanted
+        return [*names.wanted, *dict.fromkeys((names.scores, names.logits))]
 
     def _run(self, prompt: int) -> dict[str, Tensor]:
         past = None if self.past is None else self.past[prompt]
@@ -227,8 +230,12 @@ def eager_attention_forward(
         group = query.shape[1] // key.shape[1]
         keys, values = (part.repeat_interleave(group, 1) for part in (key, value))
         scores = query @ keys.transpose(2, 3) * (scaling or 1.0)
+        if (cap := module.config.attention_softcap) is not None:
+            scores = (scores / cap).tanh() * cap
         rows, length = scores.shape[-2:]
         hidden = torch.ones(rows, length, dtype=torch.bool).triu(length - rows + 1)
+        if module.sliding_window is not None:
+            hidden |= ~torch.ones_like(hidden).triu(length - rows + 1 - module.sliding_window)
         weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
         joined = (weights @ values).transpose(1, 2)
     return joined, None
@@ -241,7 +248,7 @@ class LlamaAttention(nn.Module):
         super().__init__()
         self.config, self.layer_idx, self._backend = config, layer, backend
         self.scaling, self.head_dim = config.scales[layer], config.head_dim
-        self.sliding_window = None
+        self.sliding_window = config.windows[layer] or None
         for name, part in (("q_proj", "attn_q"), ("k_proj", "attn_k"), ("v_proj", "attn_v")):
             weight = f"blk.{layer}.{part}.weight"
             if weight in backend.weights:
@@ -342,6 +349,13 @@ class LlamaMlp(nn.Module):
         return activate(up)
 
 
+def _mlp(backend: Backend, config: LlamaConfig, layer: int) -> LlamaMlp | LlamaMixture:
+    if not backend.names.mixes_experts:
+        return LlamaMlp(backend, layer)
+    check_mixture(backend, layer, config.expert_gating, config.expert_scale)
+    return LlamaMixture(backend, layer, config.num_experts_per_tok)
+
+
 class LlamaBlock(nn.Module):
     """One decoder layer."""
 
@@ -366,11 +380,11 @@ class LlamaBlock(nn.Module):
                 "post_attention_norm", "attention_out", "attention_write"
             )
             self.pre_feedforward_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = LlamaMlp(backend, layer)
+            self.mlp = _mlp(backend, config, layer)
             self.post_feedforward_layernorm = norm("post_ffw_norm", "mlp_out", "mlp_write")
         else:
             self.post_attention_layernorm = norm("ffn_norm", "middle", "mlp_in")
-            self.mlp = LlamaMlp(backend, layer)
+            self.mlp = _mlp(backend, config, layer)
 
     def forward(self, hidden_states: Tensor, cache: Any = None) -> Tensor:
         """Return the stream after the layer. `[prompt, row, width]`"""
@@ -509,20 +523,15 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
             normed = current.exchange(names.normed, self.model.norm(hidden))
             if current.every:
                 scores = self.lm_head(normed)
-                logits = current.tensors[names.logits][:, rows]
-                logits = self._changed(
-                    scores[:, rows], current.tensors[names.scores][:, rows], logits
-                )
+                if names.scores != names.logits:
+                    current.exchange(names.scores, scores)
+                    scores = current.tensors[names.logits]
+                logits = scores[:, rows]
             else:
                 logits = current.logits[:, None]
         finally:
             self.backend.current, self.backend.latest = outer, current
         return CausalLMOutputWithPast(logits=logits)
-
-    @staticmethod
-    def _changed(scores: Tensor, computed: Tensor, logits: Tensor) -> Tensor:
-        """Return the logits, or a hook's own scores if it changed them."""
-        return logits if scores is computed or torch.equal(scores, computed) else scores
 
 
 def sizes_of(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,26 +13,22 @@ from llmscope.models.anatomy import find
 from llmscope.models.llama.facade import Backend, LlamaConfig, LlamaForCausalLM, sizes_of
 from llmscope.models.llama.names import names_in
 from llmscope.models.llama.process import LlamaProcess
+from llmscope.models.llama.vocabulary import tokens_as_llama
 from llmscope.models.llama.weights import GgufWeights
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.device import check_threads
 from llmscope.models.progress import Meter, silenced
 from llmscope.models.sources.gguf import check_gguf
-from llmscope.models.sources.gguf_header import read_header
+from llmscope.models.sources.gguf_header import GgufHeader, read_header
+from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
 from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.models.tokenizer.worker import refuse_long_tokens
 from llmscope.support.text import display_text, told
 
 LONGEST = 4096
 """Most tokens of a prompt, if the model was trained on as many: its KV cache is reserved."""
 PROBE = 3
 """Number of tokens of the first pass, which shows what there is."""
-TEXTS = (
-    "The capital of France is",
-    "  12345\n\tdef f(x): return x",
-    "Pâris 😀 don't",
-    "日本語 — über",
-)
-"""Texts that are tokenized in both ways when a file is opened."""
 LIBRARY = "LLMSCOPE_LLAMA_LIB"
 """The environment variable with the path of another libllama."""
 
@@ -68,7 +64,7 @@ def load_gguf(
         path,
         min(context, LONGEST),
         threads or os.cpu_count() or 1,
-        library=os.environ.get(LIBRARY, ""),
+        library=library(),
         cache=cache,
     )
     survey = process.survey(list(range(1, PROBE + 1)))
@@ -85,8 +81,12 @@ def load_gguf(
         head_dim=survey["tensors"][names.of("joined", 0)] // heads,
         norm_eps=_eps(sizes),
         scales=survey["scales"],
-        attention_softcap=sizes.get("attn_logit_softcapping"),
-        final_logit_softcapping=sizes.get("final_logit_softcapping"),
+        windows=survey["windows"],
+        attention_softcap=survey["softcaps"].get("attention"),
+        final_logit_softcapping=survey["softcaps"].get("logits"),
+        num_experts_per_tok=sizes.get("expert_used_count"),
+        expert_gating=sizes.get("expert_gating_func"),
+        expert_scale=sizes.get("expert_weights_scale"),
         attn_implementation="eager",
         dtype=torch.float32,
     )
@@ -100,8 +100,7 @@ def load_gguf(
     _check_structure(module, path)
     Meter(progress, "reading the tokenizer")
     with silenced():
-        tokens, notices = _tokenizer(path)
-    notices += _differing_tokens(process, tokens)
+        tokens, notices = _tokens(process, path, header)
     kind = process.description.rpartition(" ")[2]
     return LoadedModel(
         spec=spec,
@@ -116,6 +115,11 @@ def load_gguf(
         rounding=_rounding(weights, torch.float16 if names.by_table else cache),
         threads=threads,
     )
+
+
+def library() -> str:
+    """Return the path of the user's own libllama; empty: that of the binding."""
+    return os.environ.get(LIBRARY, "")
 
 
 def _rounding(weights: GgufWeights, coarsest: torch.dtype) -> torch.dtype:
@@ -167,33 +171,20 @@ def _eps(sizes: Any) -> float:
     raise ScopeError("the file says no epsilon of its norms", "another file")
 
 
-def _differing_tokens(process: LlamaProcess, tokens: Tokens | None) -> list[str]:
-    """Return a notice if the tokenizer gives other tokens than llama.cpp's own."""
-    if tokens is None:
-        return []
-    for text in TEXTS:
-        theirs = process.call("tokenize", text, False)
-        if theirs != tokens.tokenizer(text, add_special_tokens=False).input_ids:
-            return [
-                f"llama.cpp makes other tokens of ‹{display_text(text)}› than the tokenizer here, "
-                "which transformers makes of the file"
-            ]
-    return []
-
-
-def _tokenizer(path: Path) -> tuple[Tokens | None, list[str]]:
-    """Return the tokenizer that transformers makes of the file; None and why if it cannot."""
+def _tokens(
+    process: LlamaProcess, path: Path, header: GgufHeader
+) -> tuple[Tokens | None, list[str]]:
+    """Return a tokenizer with llama.cpp's ids, and notices; None where none can be made."""
     from transformers import PreTrainedTokenizerFast
-
-    from llmscope.models.tokenizer.worker import refuse_long_tokens
 
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             str(path.parent), gguf_file=path.name, local_files_only=True
         )
         refuse_long_tokens(tokenizer)
-        return Tokens(tokenizer), []
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        split_as_named(tokenizer, header.texts, header.values)
+        return tokens_as_llama(process, path, library(), tokenizer)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, ScopeError):
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic
         return None, [

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
 
-PARTS: Mapping[str, tuple[str, ...]] = {
+PARTS: dict[str, tuple[str, ...]] = {
     "attention_in": ("attn_norm",),
     "query": ("Qcur",),
     "key": ("Kcur",),
@@ -28,12 +28,24 @@ POST_NORMS: Mapping[str, tuple[str, ...]] = {
     "attention_write": ("attn_post_norm",),
     "mlp_write": ("ffn_post_norm",),
 }
+EXPERTS: dict[str, tuple[str, ...]] = {
+    "router": ("ffn_moe_logits",),
+    "chosen": ("ffn_moe_topk",),
+    "expert_weights": ("ffn_moe_weights_norm", "ffn_moe_weights"),
+    "neurons": ("ffn_moe_swiglu", "ffn_moe_geglu"),
+    "mlp_out": ("ffn_moe_out",),
+}
+"""The same of layers whose MLP is a mixture of experts."""
 EMBEDDED = ("inpL", "inp_scaled", "embd", "inp_embd")
 NORMED = ("result_norm",)
 LOGITS = ("result_output",)
+SCORES = "result_scores"
+"""What `llmscope.models.llama.native` calls them before a softcap."""
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "ffn_swiglu": nn.functional.silu,
     "ffn_silu": nn.functional.silu,
+    "ffn_moe_swiglu": nn.functional.silu,
+    "ffn_moe_geglu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
     "ffn_geglu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
     "ffn_gelu": lambda rows: nn.functional.gelu(rows, approximate="tanh"),
 }
@@ -49,6 +61,7 @@ class Names:
         layers: the number of layers.
         bytes_per_token: the size of what a pass hands out of a token.
         post_norms: whether writes are normed before they are added to the stream.
+        scores: the name of the unembedding's output, which may have another than the logits.
     """
 
     parts: Mapping[str, str]
@@ -56,13 +69,9 @@ class Names:
     layers: int
     bytes_per_token: int
     post_norms: bool
+    scores: str = LOGITS[0]
     normed: str = NORMED[0]
     logits: str = LOGITS[0]
-
-    @property
-    def scores(self) -> str:
-        """The name of the unembedding's output."""
-        return self.logits
 
     def of(self, part: str, layer: int) -> str:
         """Return the name of a part in a layer; of `stream`, of that before the layer."""
@@ -83,7 +92,12 @@ class Names:
     @property
     def by_table(self) -> bool:
         """Whether the activation function is read from ggml's table of float16, as GELU is."""
-        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu")
+        return self.parts["neurons"] in ("ffn_geglu", "ffn_gelu", "ffn_moe_geglu")
+
+    @property
+    def mixes_experts(self) -> bool:
+        """Whether the MLPs are mixtures of experts."""
+        return "router" in self.parts
 
     @property
     def activate(self) -> Callable[[Tensor], Tensor]:
@@ -101,16 +115,19 @@ def names_in(tensors: Mapping[str, int], layers: int) -> Names:
     Raises:
         ScopeError: a part is missing in a layer.
     """
-    parts = {part: _first(tensors, names, layers, part) for part, names in PARTS.items()}
+    mixture = f"{EXPERTS['router'][0]}-0" in tensors
+    wanted = PARTS | EXPERTS if mixture else PARTS
+    parts = {part: _first(tensors, names, layers, part) for part, names in wanted.items()}
     post_norms = all(f"{names[0]}-0" in tensors for names in POST_NORMS.values())
     if post_norms:
         parts |= {part: _first(tensors, names, layers, part) for part, names in POST_NORMS.items()}
     embedded = next((name for name in EMBEDDED if name in tensors), None)
     if embedded is None or not {*NORMED, *LOGITS} <= tensors.keys():
         raise _lacking("the stream before the layers" if embedded is None else "the logits")
-    names = Names(parts, embedded, layers, 0, post_norms)
-    size = sum(-(-tensors[name] * 4 // 64) * 64 for name in (*names.wanted, names.logits))
-    return Names(parts, embedded, layers, size, post_norms)
+    scores = SCORES if SCORES in tensors else LOGITS[0]
+    names = Names(parts, embedded, layers, 0, post_norms, scores)
+    called = {*names.wanted, scores, names.logits}
+    return replace(names, bytes_per_token=sum(-(-tensors[name] * 4 // 64) * 64 for name in called))
 
 
 def _first(tensors: Mapping[str, Any], names: Sequence[str], layers: int, part: str) -> str:

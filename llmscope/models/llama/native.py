@@ -11,26 +11,32 @@ next one is computed.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import mmap
 import os
 import re
+import struct
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SIZES, PARAMETERS, SOURCES, NAME = 16, 84, 152, 256
+SIZES, STRIDES, PARAMETERS, SOURCES, NAME = 16, 48, 84, 152, 256
 """Where fields of `struct ggml_tensor` lie, which the binding does not describe; see `_note`."""
 NAME_BYTES = 64
 SOURCE_COUNT = 4
 """Number of a tensor's sources that are searched for weights."""
-F32 = 0
+F32, I32 = 0, 26
 SEQUENCES = 8
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
-SOFTMAX = "kq_soft_max"
+SOFTMAX, CAPPED = "kq_soft_max", "kq_scaled_1"
 NAMELESS = "node_"
 _ATTENTION_OUT = re.compile(r"blk\.(\d+)\.attn_output\.(?:weight|bias)")
+_WRITTEN = re.compile(r"attn_out-(\d+)(?: \(rows\))?")
+_NORMED = re.compile(r"blk\.(\d+)\.post_ffw_norm\.weight")
+NORMED, SCORES = "result_norm", "result_scores"
+UNEMBEDDINGS = ("output.weight", "token_embd.weight")
 CONTEXT_BYTES = 1 << 20
 """Memory for the descriptions of the tensors of one product."""
 
@@ -46,15 +52,14 @@ class _Model:
         weights: the addresses of the weights that passes read, by name.
         seen: the numbers a token of all tensors of float32 of the latest survey, by name.
         scales: what the scores of each layer's attention are multiplied by.
+        softcaps: of the scores of `attention` and of the `logits`, where there is one.
+        visible: how many keys the first query sees, by layer.
     """
 
     def __init__(
         self, path: str, library: str, context: int, threads: int, rows: int, cache: int
     ) -> None:
-        if library:
-            os.environ["LLAMA_CPP_LIB"] = library
-        binding: Any = import_module("llama_cpp_py_sync._cffi_bindings")
-
+        binding = _binding(library)
         self.ffi, self.lib = binding.get_ffi(), binding.get_lib()
         self.log: list[str] = []
         self._on_log = self.ffi.callback(
@@ -89,6 +94,8 @@ class _Model:
         self.weights: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self.scales: list[float] = []
+        self.visible: list[int] = []
+        self.softcaps: dict[str, float] = {}
         self.block: Any = None
         self.address = 0
         self._listening = self._surveying = False
@@ -109,18 +116,35 @@ class _Model:
     def known_as(self, tensor: Any) -> str:
         """Return the name of a tensor; of a nameless one, that of the part that it ends.
 
-        Many architectures name neither attention's write nor the queries once they are scaled.
+        Many architectures name neither attention's write nor the queries once they are scaled;
+        phi3 does not name the stream after attention, gemma2 not the scores before their softcap,
+        and it leaves the layer out of the name of a norm.
         """
         name = self.name(tensor)
+        if name == "ffn_post_norm":
+            layers = (_NORMED.fullmatch(self.name(source)) for source in self.sources(tensor))
+            layer = next((match[1] for match in layers if match is not None), None)
+            return name if layer is None else f"{name}-{layer}"
         if not name.startswith(NAMELESS):
             return name
-        for source in self.sources(tensor):
-            read = self.name(source)
+        sources = self.sources(tensor)
+        names = [self.name(source) for source in sources]
+        for read in names:
             if read.startswith("Qcur-"):
                 return read.partition(" ")[0]
-            match = _ATTENTION_OUT.fullmatch(read)
-            if match is not None:
+            if (match := _ATTENTION_OUT.fullmatch(read)) is not None:
                 return f"attn_out-{match[1]}"
+        if NORMED in names and any(read in UNEMBEDDINGS for read in names):
+            return SCORES
+        if not sources:
+            return name
+        read = self.known_as(sources[0]) if names[0].startswith(NAMELESS) else names[0]
+        if (match := _WRITTEN.fullmatch(read)) is not None:
+            operation = self._operation(tensor)
+            if operation == b"GET_ROWS":
+                return f"attn_out-{match[1]} (rows)"
+            if operation == b"ADD":
+                return f"ffn_inp-{match[1]}"
         return name
 
     def sources(self, tensor: Any) -> list[Any]:
@@ -145,13 +169,13 @@ class _Model:
     def _tensor(self, tensor: Any, ask: bool, _: Any) -> bool:
         if not self._listening:
             return not ask
-        name = self.known_as(tensor)
-        if self._surveying:
-            self._note(name, tensor)
-            return False
-        if ask:
-            return name in self._wanted or name in self._writes
         try:
+            name = self.known_as(tensor)
+            if self._surveying:
+                self._note(name, tensor)
+                return False
+            if ask:
+                return name in self._wanted or name in self._writes
             self._exchange(name, tensor)
         except Exception as error:  # an exception would be lost in llama.cpp's own frames
             self._error = self._error or str(error)
@@ -160,49 +184,125 @@ class _Model:
 
     def _note(self, name: str, tensor: Any) -> None:
         """Note a tensor of a survey, and the weights that it is computed from."""
-        ffi, address = self.ffi, self.ffi.cast("char *", tensor)
+        ffi = self.ffi
         if (
             self.base.ggml_get_name(int(ffi.cast("uintptr_t", tensor)))
             != self.name(tensor).encode()
         ):
             self._error = "this build of llama.cpp keeps its tensors in a form of its own"
-        if self.kind(tensor) == F32:
+        if self.kind(tensor) in (F32, I32):
             self.seen[name] = math.prod(self.shape(tensor)) // self._count
         if name.startswith(SOFTMAX):
-            self.scales.append(float(ffi.cast("float *", address + PARAMETERS)[0]))
+            self.scales.append(self._factor(tensor))
+            self.visible.append(self._count_visible(self.sources(tensor)[1]))
+        if name.startswith(CAPPED):
+            self.softcaps["attention"] = 1 / self._factor(tensor)
+        elif name.startswith(NAMELESS) and self._operation(tensor) == b"SCALE":
+            capped = self.known_as(self.sources(tensor)[0]) == SCORES
+            self.softcaps |= {"logits": 1 / self._factor(tensor)} if capped else {}
         for source in self.sources(tensor):
             if (weight := self.name(source)).endswith(".weight"):
                 self.weights[weight] = int(ffi.cast("uintptr_t", source))
 
+    def _operation(self, tensor: Any) -> bytes:
+        """Return the name of the operation that computes a tensor, such as `ADD`."""
+        name: bytes = self.base.ggml_op_desc(int(self.ffi.cast("uintptr_t", tensor)))
+        return name
+
+    def _factor(self, tensor: Any) -> float:
+        """Return the first parameter of the operation that computes a tensor."""
+        address = self.ffi.cast("char *", tensor) + PARAMETERS
+        return float(self.ffi.cast("float *", address)[0])
+
+    def _count_visible(self, mask: Any) -> int:
+        """Return how many keys the first query of a mask sees."""
+        count, size = self.shape(mask)[0], 4 if self.kind(mask) == F32 else 2
+        row = self.ffi.new("char[]", count * size)
+        address, place = (int(self.ffi.cast("uintptr_t", each)) for each in (mask, row))
+        self.base.ggml_backend_tensor_get(address, place, 0, count * size)
+        values = struct.unpack(f"<{count}{'f' if size == 4 else 'e'}", self.ffi.buffer(row))
+        return sum(value >= 0 for value in values)
+
     def survey(self, ids: list[int]) -> dict[str, Any]:
         """Run some tokens, and return what there is: tensors, weights, scales of attention."""
-        self._surveying, self.seen, self.scales = True, {}, []
+        self._surveying, self.seen, self.scales, self.visible = True, {}, [], []
         try:
             self.decode(0, 0, 0, ids, [SOFTMAX], [])
         finally:
             self._surveying = False
         self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
-        return {"tensors": self.seen, "weights": list(self.weights), "scales": self.scales}
+        scales = self.scales
+        return {
+            "tensors": dict(self.seen),
+            "weights": list(self.weights),
+            "scales": scales,
+            "windows": self._windows(ids),
+            "softcaps": self.softcaps,
+        }
+
+    def _windows(self, ids: list[int]) -> list[int]:
+        """Return how many tokens each layer's attention sees; 0 without a window.
+
+        Architectures differ in which layers have one, and the file need not say it: a token is put
+        farther away than the window, and the masks show which layers do not see it.
+
+        Args:
+            ids: three tokens.
+        """
+        window = max(0, int(self.lib.llama_model_n_swa(self.model)))
+        if not window:
+            return [0] * len(self.scales)
+        self.decode(0, 0, 0, ids[:2], [], [])
+        self.lib.llama_memory_seq_add(self.memory, 0, 1, 2, window)
+        self._surveying, self.scales, self.visible = True, [], []
+        try:
+            self.decode(0, 0, window + 2, ids[2:3], [SOFTMAX], [])
+        finally:
+            self._surveying = False
+            self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
+        return [window if count < len(ids) else 0 for count in self.visible]
 
     def _exchange(self, name: str, tensor: Any) -> None:
-        if self.kind(tensor) != F32:
-            raise NativeError(f"{name} is no tensor of float32")
+        if self.kind(tensor) not in (F32, I32):
+            raise NativeError(f"{name} has no numbers of four bytes")
         address = int(self.ffi.cast("uintptr_t", tensor))
-        size = int(self.base.ggml_nbytes(address))
+        shape = self.shape(tensor)
+        size = 4 * math.prod(shape)
         begin, bytes_per_row = self._start, size // self._count
+        whole = bool(self.base.ggml_is_contiguous(address))
         if name in self._writes:
+            if not whole:
+                raise NativeError(f"{name} has gaps in memory")
             offset = self._writes[name][0] + begin * bytes_per_row
             self.base.ggml_backend_tensor_set(address, self.address + offset, 0, size)
         if name in self._wanted:
-            if not self.base.ggml_is_contiguous(address):
-                raise NativeError(f"{name} has gaps in memory")
             if name not in self._places:
                 self._places[name] = [self._end, bytes_per_row // 4]
                 self._end += -(-bytes_per_row * self._total // 64) * 64
             offset = self._places[name][0] + begin * bytes_per_row
             if offset + size > len(self.block):
                 raise NativeError("the shared memory is too small")
-            self.base.ggml_backend_tensor_get(address, self.address + offset, 0, size)
+            if whole:
+                self.base.ggml_backend_tensor_get(address, self.address + offset, 0, size)
+            else:
+                self._gather(tensor, shape, self.address + offset)
+
+    def _gather(self, tensor: Any, shape: list[int], place: int) -> None:
+        """Copy a tensor that is a part of a larger one, such as the queries of fused weights."""
+        address = int(self.ffi.cast("uintptr_t", tensor))
+        strides = list(self.ffi.cast("size_t *", self.ffi.cast("char *", tensor) + STRIDES)[0:4])
+        if strides[0] != 4:
+            raise NativeError("a part of it lies across memory")
+        joined = 1  # dimensions that lie without gaps
+        while joined < 4 and strides[joined] == strides[joined - 1] * shape[joined - 1]:
+            joined += 1
+        size = 4 * math.prod(shape[:joined])
+        outer = [range(count) for count in reversed(shape[joined:])]
+        steps = list(reversed(strides[joined:]))
+        for indices in itertools.product(*outer):
+            offset = sum(index * step for index, step in zip(indices, steps, strict=True))
+            self.base.ggml_backend_tensor_get(address, place, offset, size)
+            place += size
 
     def decode(
         self,
@@ -289,6 +389,13 @@ class _Memory(ctypes.Structure):
     )
 
 
+def _binding(library: str) -> Any:
+    """Return the binding of llama.cpp; of the library at a path, unless that is empty."""
+    if library:
+        os.environ["LLAMA_CPP_LIB"] = library
+    return import_module("llama_cpp_py_sync._cffi_bindings")
+
+
 def _ggml(binding: Any, name: str) -> Any:
     """Load one of the libraries beside libllama, by ctypes."""
     folder = Path(binding._find_library()).parent
@@ -307,6 +414,7 @@ def _base_library(binding: Any) -> Any:
         ("ggml_nbytes", size, [pointer]),
         ("ggml_is_contiguous", ctypes.c_bool, [pointer]),
         ("ggml_get_name", ctypes.c_char_p, [pointer]),
+        ("ggml_op_desc", ctypes.c_char_p, [pointer]),
         ("ggml_backend_tensor_get", None, [pointer, pointer, size, size]),
         ("ggml_backend_tensor_set", None, [pointer, pointer, size, size]),
         ("ggml_init", pointer, [_Memory]),
@@ -339,6 +447,8 @@ def _cpu_backend(binding: Any, threads: int) -> int:
 
 
 _model: _Model | None = None
+_vocabulary: tuple[Any, Any, Any] | None = None
+"""Bindings and vocabulary, in a process that has no model."""
 
 
 def _loaded() -> _Model:
@@ -410,7 +520,8 @@ def survey(ids: list[int]) -> dict[str, Any]:
 
     Returns:
         `tensors`: the numbers a token, by name; `weights`: the names of those that passes read;
-        `scales`: what the scores of each layer's attention are multiplied by.
+        `scales`: what the scores of each layer's attention are multiplied by; `windows`: how many
+        tokens it sees, 0 without a window; `softcaps`: of `attention` and `logits`.
     """
     return _loaded().survey(ids)
 
@@ -428,18 +539,44 @@ def apply(weight: str, count: int, inputs: int, outputs: int, offset: int) -> No
     _loaded().apply(weight, count, inputs, outputs, offset)
 
 
-def tokenize(text: str, special: bool) -> list[int]:
-    """Return the tokens of a text.
+def load_vocabulary(path: str, library: str) -> None:
+    """Load the vocabulary of a file alone.
 
     Args:
-        text: the text.
-        special: whether special tokens written as text are read as such, and added at the ends.
+        path: the GGUF file.
+        library: the path of libllama; empty: that of the binding.
     """
-    model = _loaded()
-    data = text.encode()
-    limit = len(data) + 8
-    ids = model.ffi.new("llama_token[]", limit)
-    count = model.lib.llama_tokenize(model.vocab, data, len(data), ids, limit, special, special)
-    if count < 0:
-        raise NativeError("its tokenizer gives more tokens than bytes")
-    return list(ids[0:count])
+    global _vocabulary
+    binding = _binding(library)
+    ffi, lib = binding.get_ffi(), binding.get_lib()
+    lib.llama_backend_init()
+    parameters = lib.llama_model_default_params()
+    parameters.vocab_only = True
+    model = lib.llama_model_load_from_file(path.encode(), parameters)
+    if model == ffi.NULL:
+        raise NativeError("its vocabulary cannot be loaded")
+    _vocabulary = ffi, lib, lib.llama_model_get_vocab(model)
+
+
+def tokenize(texts: list[str], special: bool) -> list[list[int]]:
+    """Return the tokens of texts, in which special tokens may be written out.
+
+    Args:
+        texts: the texts.
+        special: whether the special tokens are added that a text begins and ends with.
+    """
+    if _vocabulary is not None:
+        ffi, lib, vocabulary = _vocabulary
+    else:
+        model = _loaded()
+        ffi, lib, vocabulary = model.ffi, model.lib, model.vocab
+    results = []
+    for text in texts:
+        data = text.encode()
+        limit = len(data) + 8
+        ids = ffi.new("llama_token[]", limit)
+        count = lib.llama_tokenize(vocabulary, data, len(data), ids, limit, special, True)
+        if count < 0:
+            raise NativeError("its tokenizer gives more tokens than bytes")
+        results.append(list(ids[0:count]))
+    return results

@@ -59,15 +59,23 @@ class GgufWeights:
             self._cached.popitem(last=False)
         return weight
 
-    def _dequantized(self, name: str) -> Tensor:
+    def expert(self, name: str, expert: int) -> Tensor:
+        """Return the weight of one expert of a stack in float32. [output, input]"""
+        return self._dequantized(name, expert)
+
+    def _dequantized(self, name: str, item: int | None = None) -> Tensor:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
         from gguf.quants import dequantize
 
         place, shape = self._places[name], self.shape(name)
         kind = GGMLQuantizationType(place.kind)
         block, size = GGML_QUANT_SIZES[kind]
+        begin = place.offset
+        if item is not None:
+            shape = shape[1:]
+            begin += item * (math.prod(shape) * size // block)
         count = math.prod(shape) * size // block
-        data = np.fromfile(self._path, np.uint8, count, offset=place.offset)
+        data = np.fromfile(self._path, np.uint8, count, offset=begin)
         rows = data.reshape(*shape[:-1], shape[-1] * size // block)
         plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
         values = rows.view(plain[kind.name]) if kind.name in plain else dequantize(rows, kind)

@@ -23,6 +23,7 @@ from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
+from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
 from llmscope.models.tokenizer.worker import refuse_long_tokens
 from llmscope.support.text import display_text, told
 
@@ -151,7 +152,8 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **source)
         refuse_long_tokens(tokenizer)
-        return tokenizer, []
+        header = read_header(path)
+        return tokenizer, split_as_named(tokenizer, header.texts, header.values)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic

@@ -35,6 +35,7 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _DIMENSIONS = 8
 _KEY_BYTES = 1 << 16
+_NAME_BYTES = 256
 _END = "it ends before its header does"
 
 
@@ -60,11 +61,13 @@ class GgufHeader:
     Attributes:
         values: numbers and booleans of the metadata, by key; for an array of integers, its
             maximum.
+        texts: the metadata that are short texts, by key.
         headers: the headers of its tensors.
         places: where its tensors lie, by name.
     """
 
     values: dict[str, Any]
+    texts: dict[str, str]
     headers: TensorHeaders
     places: dict[str, TensorPlace]
 
@@ -113,8 +116,13 @@ class _HeaderReader:
         headers = tensor_headers(self._tensors(tensors, values.get("general.alignment", 32)))
         if len(headers.names) != headers.tensors:
             raise ValueError("it has two tensors of one name")
-        known = {key: value for key, value in values.items() if value is not None}
-        return GgufHeader(known, headers, self._places)
+        texts = {key: value for key, value in values.items() if isinstance(value, str)}
+        known = {
+            key: value
+            for key, value in values.items()
+            if value is not None and not isinstance(value, str)
+        }
+        return GgufHeader(known, texts, headers, self._places)
 
     def _tensors(self, count: int, alignment: Any) -> Iterator[tuple[str, list[int], int]]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -152,11 +160,18 @@ class _HeaderReader:
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind])
         if kind == _STRING:
-            self._skip(self._scalar("Q"))
-            return None
+            return self._short_text(self._scalar("Q"))
         if kind == _ARRAY:
             return self._array()
         raise ValueError(f"it has a value of the unknown type {kind}")
+
+    def _short_text(self, length: int) -> str | None:
+        """Skip a text, and return it if it is as short as a name."""
+        begin = self._at
+        self._skip(length)
+        if length > _NAME_BYTES:
+            return None
+        return self._data[begin : self._at].decode("utf-8", "replace")
 
     def _array(self) -> int | None:
         """Skip an array of numbers or strings, and return its largest integer or None."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.chat import Chat
@@ -76,17 +76,32 @@ MARGIN = 8
 """Tokens before the first changed one that are placed again."""
 
 
+class TextWorker(Protocol):
+    """What tokenizes in place of transformers."""
+
+    def encode(self, text: str, special_tokens: bool) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text, and where they are in it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
+
+
 class Tokens:
     """A transformers tokenizer.
+
+    Args:
+        tokenizer: transformers' own object.
+        worker: what gives the ids of texts and the texts of ids in its place; None: it does so
+            itself, or in a child process if one of its parts may take any time.
 
     Attributes:
         tokenizer: transformers' own object, unchanged.
         special_ids: the ids of its control tokens, those of its chat template among them.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, worker: TextWorker | None = None) -> None:
         self.tokenizer = tokenizer
-        self._worker = worker_for(tokenizer)
+        self._worker = worker_for(tokenizer) if worker is None else worker
         self._pieces = Pieces(tokenizer)
         self._frame: tuple[list[int], list[int]] | None = None
         self._latest = (False, NO_TOKENS)

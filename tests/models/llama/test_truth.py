@@ -6,9 +6,11 @@ from threading import Timer
 
 import pytest
 import torch
+from tokenizers.pre_tokenizers import Split
 
 import llmscope
 from llmscope.errors import ScopeError
+from llmscope.models.llama import load
 from llmscope.models.llama.load import load_gguf
 from llmscope.record.compare.rounding import rounding
 from llmscope.record.derive.tensors import pattern
@@ -18,7 +20,11 @@ from tests.models import ggufs
 pytest.importorskip("llama_cpp_py_sync")
 
 IDS = [3, 4, 5, 14, 15, 16, 7, 8]
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "stablelm", "starcoder2")
+FAMILIES = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "stablelm", "starcoder2"),
+    *("gpt2", "gemma2", "phi3", "qwen3_moe"),
+)
+WITH_GELU = ("gemma3_text", "starcoder2", "gpt2", "gemma2")
 NEAR = 2e-5
 """Largest difference, relative to the largest number: llama.cpp sums in another order."""
 BY_TABLE = 5e-4
@@ -26,8 +32,7 @@ BY_TABLE = 5e-4
 
 
 def opened(path, family, **settings):
-    # llama.cpp does not say which layers have a window; the prompts here are shorter.
-    module = ggufs.made(family, **({"sliding_window": 32} if family == "gemma3_text" else {}))
+    module = ggufs.made(family)
     module.set_attn_implementation("eager")
     ggufs.write(path, family, module)
     model = load_gguf(path, str(path), threads=1, cache=torch.float32, **settings)
@@ -47,7 +52,7 @@ def file(tmp_path, empty_cache):
 def test_logits_streams_and_attention_are_those_of_transformers(file, family):
     scope, module = opened(file, family)
     recording = scope.record(IDS)
-    near = BY_TABLE if family in ("gemma3_text", "starcoder2") else NEAR
+    near = BY_TABLE if family in WITH_GELU else NEAR
     with torch.no_grad():
         truth = module(torch.tensor([IDS]), output_hidden_states=True, output_attentions=True)
     assert apart(recording.logits, truth.logits[0, -1]) < near
@@ -55,8 +60,32 @@ def test_logits_streams_and_attention_are_those_of_transformers(file, family):
         assert apart(recording.rows("stream", layer), stream[0]) < near
     for layer, weights in enumerate(truth.attentions):
         assert apart(pattern(recording, layer), weights[0]) < near
-    for capability in ("readout", "writes", "patterns", "activations"):
+    mlps = "experts" if family == "qwen3_moe" else "activations"
+    for capability in ("readout", "writes", "patterns", mlps):
         assert scope.verdicts(capability).status == "verified"
+
+
+def test_windows_are_those_that_the_pass_has_and_grow_with_the_prompt(file):
+    scope, module = opened(file, "gemma2")
+    assert module.config.sliding_window < len(IDS)
+    windows = [layer.self_attn.sliding_window for layer in scope.model.model.layers]
+    assert windows == [module.config.sliding_window, None, module.config.sliding_window]
+    ids = [*IDS, *reversed(IDS), 9, 4]
+    scope.record(ids[:-1])
+    recording = scope.record(ids)
+    assert recording.ran == 1
+    with torch.no_grad():
+        truth = module(torch.tensor([ids]), output_attentions=True)
+    for layer, weights in enumerate(truth.attentions):
+        assert apart(pattern(recording, layer), weights[0]) < BY_TABLE
+
+
+def test_the_choice_of_experts_is_that_of_transformers(file):
+    scope, module = opened(file, "qwen3_moe")
+    recording, truth = scope.record(IDS), llmscope.wrap(module).record(IDS)
+    for layer in range(3):
+        assert torch.equal(recording.rows("chosen", layer), truth.rows("chosen", layer))
+        assert apart(recording.rows("routed", layer), truth.rows("routed", layer)) < NEAR
 
 
 @pytest.mark.parametrize(
@@ -131,7 +160,7 @@ def test_more_prompts_than_the_cache_has_sequences_go_on_from_what_they_share(fi
     assert apart(again.logits, scope.record([*IDS, 9], fresh=True).logits) < NEAR
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2", "phi3", "qwen2_moe", "mamba"])
+@pytest.mark.parametrize("family", ["qwen2_moe", "mamba", "bloom", "falcon"])
 @pytest.mark.few(2)
 def test_what_is_not_known_of_an_architecture_is_refused(file, family):
     with pytest.raises(ScopeError, match=r"llama\.cpp|has no blk") as caught:
@@ -164,3 +193,24 @@ def test_gradients_are_refused_in_one_sentence(file):
     scope, _ = opened(file, "llama")
     scope.record(IDS)
     assert "llama.cpp computes no gradients" in scope.look("saliency").verdict.reason
+
+
+def test_texts_get_llamas_own_tokens_where_those_of_transformers_differ(file, monkeypatch):
+    def split_wrongly(tokenizer, texts, values):
+        tokenizer.backend_tokenizer.pre_tokenizer = Split("b", behavior="isolated")
+        return []
+
+    monkeypatch.setattr(load, "split_as_named", split_wrongly)
+    model = opened(file, "llama")[0].loaded_model
+    (notice,) = model.notices
+    assert notice.endswith("than llama.cpp: its own are taken")
+    texts = ["ab b", "a b ab", "", "<s>ab</s>", "cab"]
+    for special in (False, True):
+        for text, ids in zip(
+            texts, model.module.backend.process.call("tokenize", texts, special), strict=True
+        ):
+            encoded = model.tokens.encode(text, special)
+            assert list(encoded.ids) == ids
+            assert model.tokens.decode(ids) == text
+    assert model.tokens.encode("ab b").spans == ((0, 2), (2, 4))
+    assert model.tokens.encode("ab").ids != tuple(model.tokens.tokenizer("ab").input_ids)
