@@ -24,12 +24,21 @@ SIZES, PARAMETERS, SOURCES, NAME = 16, 84, 152, 256
 NAME_BYTES = 64
 SOURCE_COUNT = 4
 """Number of a tensor's sources that are searched for weights."""
-F32 = 0
+F32, F16 = 0, 1
 SEQUENCES = 8
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
 SOFTMAX = "kq_soft_max"
+FLASH = "flash_attention"
+"""What a nameless tensor is called here that attention's one kernel computes."""
+TURNED_BACK = "kqv_turned_back"
+"""What the output of attention is called here, in the basis of the values in the model.
+
+For a quantised KV cache llama.cpp turns queries, keys and values by a Hadamard matrix first."""
+ROTATIONS = {"attn_inp_k_rot": "key", "attn_inp_v_rot": "value"}
+"""The matrices that turn them -> what they turn."""
 NAMELESS = "node_"
+_CACHED_KEYS = re.compile(r"cache_k_l(\d+)\b")
 _ATTENTION_OUT = re.compile(r"blk\.(\d+)\.attn_output\.(?:weight|bias)")
 CONTEXT_BYTES = 1 << 20
 """Memory for the descriptions of the tensors of one product."""
@@ -46,6 +55,8 @@ class _Model:
         weights: the addresses of the weights that passes read, by name.
         seen: the numbers a token of all tensors of float32 of the latest survey, by name.
         scales: what the scores of each layer's attention are multiplied by.
+        rotations: of `key` and `value`, how many neighbouring numbers are turned together before
+            they are written to a quantised KV cache; missing where none are.
     """
 
     def __init__(
@@ -74,7 +85,8 @@ class _Model:
         settings.n_ctx, settings.n_seq_max, settings.kv_unified = context, SEQUENCES, True
         settings.n_batch = settings.n_ubatch = rows
         settings.n_threads = settings.n_threads_batch = threads
-        settings.flash_attn_type = 0  # with it, no pattern is computed
+        # With it, llama.cpp computes no pattern; it refuses a quantised cache without it.
+        settings.flash_attn_type = 0 if cache in (F32, F16) else 1
         settings.swa_full = True
         settings.type_k = settings.type_v = cache
         self._on_tensor = self.ffi.callback(
@@ -89,6 +101,7 @@ class _Model:
         self.weights: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self.scales: list[float] = []
+        self.rotations: dict[str, int] = {}
         self.block: Any = None
         self.address = 0
         self._listening = self._surveying = False
@@ -114,8 +127,15 @@ class _Model:
         name = self.name(tensor)
         if not name.startswith(NAMELESS):
             return name
-        for source in self.sources(tensor):
-            read = self.name(source)
+        reads = [self.name(source) for source in self.sources(tensor)]
+        if any(read.startswith(tuple(ROTATIONS)) for read in reads):
+            joined = next((read for read in reads if read.startswith("kqv_out-")), None)
+            if joined is None:
+                return name
+            return joined.partition(" ")[0].replace("kqv_out", TURNED_BACK)
+        if len(reads) > 2 and (match := _CACHED_KEYS.match(reads[1])):
+            return f"{FLASH}-{match[1]}"
+        for read in reads:
             if read.startswith("Qcur-"):
                 return read.partition(" ")[0]
             match = _ATTENTION_OUT.fullmatch(read)
@@ -168,21 +188,29 @@ class _Model:
             self._error = "this build of llama.cpp keeps its tensors in a form of its own"
         if self.kind(tensor) == F32:
             self.seen[name] = math.prod(self.shape(tensor)) // self._count
-        if name.startswith(SOFTMAX):
+        if name.startswith((SOFTMAX, FLASH)):
             self.scales.append(float(ffi.cast("float *", address + PARAMETERS)[0]))
         for source in self.sources(tensor):
             if (weight := self.name(source)).endswith(".weight"):
                 self.weights[weight] = int(ffi.cast("uintptr_t", source))
+            for matrix, part in ROTATIONS.items():
+                if weight.startswith(matrix):
+                    self.rotations[part] = self.shape(source)[0]
 
     def survey(self, ids: list[int]) -> dict[str, Any]:
         """Run some tokens, and return what there is: tensors, weights, scales of attention."""
-        self._surveying, self.seen, self.scales = True, {}, []
+        self._surveying, self.seen, self.scales, self.rotations = True, {}, [], {}
         try:
             self.decode(0, 0, 0, ids, [SOFTMAX], [])
         finally:
             self._surveying = False
         self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
-        return {"tensors": self.seen, "weights": list(self.weights), "scales": self.scales}
+        return {
+            "tensors": self.seen,
+            "weights": list(self.weights),
+            "scales": self.scales,
+            "rotations": self.rotations,
+        }
 
     def _exchange(self, name: str, tensor: Any) -> None:
         if self.kind(tensor) != F32:
@@ -410,7 +438,8 @@ def survey(ids: list[int]) -> dict[str, Any]:
 
     Returns:
         `tensors`: the numbers a token, by name; `weights`: the names of those that passes read;
-        `scales`: what the scores of each layer's attention are multiplied by.
+        `scales`: what the scores of each layer's attention are multiplied by; `rotations`: how
+        many neighbouring numbers of keys and values are turned together for a quantised cache.
     """
     return _loaded().survey(ids)
 
