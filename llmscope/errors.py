@@ -90,6 +90,8 @@ PYTHON = {
     "translator": "scope.translator = {}",
     "trust-remote-code": "trust_remote_code=True",
     "unverified": "unverified=True",
+    "versus-backend": "backend={} of the second model",
+    "versus-cache-type": "cache_type={} of the second model",
     "versus-device": "device={} of the second model",
     "versus-dtype": "dtype={} of the second model",
     "versus-model": "scope.compare(llmscope.load({}))",
@@ -112,8 +114,11 @@ TOOL = {
     **{name: f"llmscope mcp --{name}" for name in ("unverified", "debug")},
     "no-special-tokens": "llmscope snapshot --no-special-tokens",
     **{name: f"llmscope snapshot --{name} {{}}" for name in ("versus-device", "versus-dtype")},
+    **{
+        name: f"llmscope snapshot --{name} {{}}" for name in ("versus-backend", "versus-cache-type")
+    },
     **{name: f"llmscope mcp --{name} {{}}" for name in ("memory", "reward", "spill", "threads")},
-    "backend": "llmscope mcp --backend {}",
+    **{name: f"llmscope mcp --{name} {{}}" for name in ("backend", "cache-type")},
 }
 """How an agent spells the options that are no argument of a tool of their own name: by the tool, by
 how its user starts the server, or by a command, where no tool takes it."""

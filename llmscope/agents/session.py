@@ -31,8 +31,8 @@ class LoadOptions:
 
     Attributes:
         model: the model of the first call that needs one; None: a call of `open` names it.
-        device, dtype, backend, threads, memory, spill, adapters, reward, unverified: as of
-            `llmscope.load`.
+        device, dtype, backend, cache_type, threads, memory, spill, adapters, reward, unverified:
+            as of `llmscope.load`.
         trust_remote_code, allow_pickle: as of `llmscope.load`; no tool can change them.
     """
 
@@ -40,6 +40,7 @@ class LoadOptions:
     device: str = "auto"
     dtype: str = "auto"
     backend: str = "transformers"
+    cache_type: str | None = None
     threads: int | None = None
     memory: str | None = None
     spill: str | None = None

@@ -45,6 +45,16 @@ def formats(incomplete: str) -> list[str]:
     return _starting(known(), incomplete)
 
 
+def backends(incomplete: str) -> list[str]:
+    """Return the backends."""
+    return _starting(("auto", "transformers", "llama.cpp"), incomplete)
+
+
+def cache_types(incomplete: str) -> list[str]:
+    """Return the types of llama.cpp's KV cache."""
+    return _starting(("f16", "f32", "q8_0", "q4_0"), incomplete)
+
+
 def every(incomplete: str) -> list[str]:
     """Return `all`, which an option of a layer or head takes in place of a number."""
     return _starting(("all",), incomplete)

@@ -69,6 +69,7 @@ def load(
     device: str | torch.device | None = "auto",
     dtype: str | torch.dtype | None = "auto",
     backend: str | None = "transformers",
+    cache_type: str | None = None,
     threads: int | None = None,
     memory: int | str | None = None,
     spill: str | PathLike[str] | None = None,
@@ -88,7 +89,9 @@ def load(
             disk; or a torch.device.
         dtype: auto (also None), float32 (fp32, float), bfloat16 (bf16) or float16 (fp16, half),
             also as a torch.dtype.
-        backend: transformers (also None), or llama.cpp, which runs a GGUF file as it is.
+        backend: transformers (also None); llama.cpp, which runs a GGUF file as it is; or auto:
+            llama.cpp where there is no memory for the dequantised weights of a GGUF file.
+        cache_type: the type of llama.cpp's KV cache: f16 (also None), f32, q8_0 or q4_0.
         threads: number of torch threads on a CPU; None: chosen by the size of the model.
         memory: most bytes of what is kept of the tokens of long prompts beside keys and values,
             as a number or a text such as "8GB"; None: 1.5 GiB. What is beyond it is computed again
@@ -110,6 +113,7 @@ def load(
     checked = checked_load(
         *(spec, device, dtype, threads, adapters, reward),
         backend=backend,
+        cache_type=cache_type,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=progress,

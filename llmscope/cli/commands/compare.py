@@ -194,7 +194,8 @@ def compare(
         typer.Argument(
             metavar="B",
             help="The other: quantised, fine-tuned, another revision. Left out: A, loaded as "
-            "--versus-dtype, --versus-device or --versus-revision say.",
+            "--versus-dtype, --versus-device, --versus-revision, --versus-backend or "
+            "--versus-cache-type say.",
             autocompletion=completion.models,
             show_default=False,
         ),
@@ -241,7 +242,8 @@ def compare(
         )
         usage(
             model_b is not None or versus.given,
-            "a second model, or --versus-dtype, --versus-device or --versus-revision",
+            "a second model, or --versus-dtype, --versus-device, --versus-revision, "
+            "--versus-backend or --versus-cache-type",
             "B",
         )
         from llmscope.cli.options.command_line import command_line

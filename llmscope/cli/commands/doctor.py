@@ -82,6 +82,8 @@ def _memory(load: Loader, progress: Progress | None) -> dict[str, Any]:
             str(load.model),
             device=load.device,
             dtype=load.dtype,
+            backend=load.backend,
+            cache_type=load.cache_type,
             adapters=load.adapters,
             memory=row_memory(load.memory, load.spill),
             options=Options(load.trust_remote_code, load.allow_pickle, progress),

@@ -73,6 +73,7 @@ def _options(model: str | None, loading: ModelOptions) -> LoadOptions:
         device=loading.device,
         dtype=loading.dtype,
         backend=loading.backend,
+        cache_type=loading.cache_type,
         threads=loading.threads,
         memory=loading.memory,
         spill=loading.spill,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SCREEN = (
     *("theme", "color", "ascii", "bandwidth", "device", "dtype", "threads", "memory", "spill"),
-    *("backend", "reward", "unverified"),
+    *("backend", "cache_type", "reward", "unverified"),
 )
 """Options of the screen, and of the model that it loads: turns need its tokenizer alone."""
 

@@ -95,7 +95,8 @@ def check_whatif(
     usage(
         not two_models or not chosen or any(reader.two_models for reader in chosen),
         "no lens here reads a second model; --change shows A − B, and so does --lens model-diff",
-        "--versus-model, --versus-dtype, --versus-device, --versus-revision",
+        "--versus-model, --versus-dtype, --versus-device, --versus-revision, --versus-backend, "
+        "--versus-cache-type",
     )
 
 

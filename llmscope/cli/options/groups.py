@@ -95,6 +95,7 @@ class DeviceOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     backend: shared.Backend = "transformers"
+    cache_type: shared.CacheType = None
     threads: shared.Threads = None
     memory: shared.Memory = None
     spill: shared.Spill = None

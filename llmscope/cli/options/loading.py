@@ -87,6 +87,7 @@ class Loader:
     versus_adapter: str | None = None
     switched_to: str | None = None
     backend: str = "transformers"
+    cache_type: str | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -94,7 +95,10 @@ class Loader:
 
         Adapters are left out.
         """
-        names = ("device", "dtype", "backend", "threads", "memory", "spill", "reward")
+        names = (
+            *("device", "dtype", "backend", "cache_type", "threads", "memory", "spill"),
+            "reward",
+        )
         switches = ("trust_remote_code", "allow_pickle", "unverified")
         values = {name: getattr(self, name) for name in (*names, *switches)}
         usual = ("auto", "transformers", None, False)
@@ -104,13 +108,14 @@ class Loader:
         """Return a loader for another model with the same options, compared with no second one.
 
         Adapters, the reward model, what was learned of it, and the trust in remote code and pickled
-        weights belong to this model: the user did not give them for the other. A backend goes on
-        where the other is a GGUF file too.
+        weights belong to this model: the user did not give them for the other. llama.cpp goes on,
+        with the type of its cache, where the other is named as a GGUF file too.
         """
         from llmscope.models.spec import DEFAULT
 
         if model == (self.model or DEFAULT):
             return replace(self, versus=None, versus_adapter=None)
+        onward = self.backend == "auto" or model.lower().endswith(".gguf")
         return replace(
             self,
             model=model,
@@ -123,7 +128,8 @@ class Loader:
             versus_adapter=None,
             trust_remote_code=False,
             allow_pickle=False,
-            backend=self.backend if model.lower().endswith(".gguf") else "transformers",
+            backend=self.backend if onward else "transformers",
+            cache_type=self.cache_type if onward else None,
         )
 
     def __call__(self, progress: Progress | None) -> Scope:
@@ -154,6 +160,7 @@ class Loader:
                     device=self.device,
                     dtype=self.dtype,
                     backend=self.backend,
+                    cache_type=self.cache_type,
                     threads=self.threads,
                     memory=self.memory,
                     spill=self.spill,

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.tui.session.session import StoredSession
 
-LOADS = ("device", "dtype", "backend", "threads", "memory", "spill", "reward", "unverified")
+LOADS = (
+    *("device", "dtype", "backend", "cache_type", "threads", "memory", "spill"),
+    *("reward", "unverified"),
+)
 """Loading options restored from the session; options on the command line take precedence."""
-SECOND = ("versus_model", "versus_adapter", "versus_dtype", "versus_device", "layer_ids")
+SECOND = (
+    *("versus_model", "versus_adapter", "versus_dtype", "versus_device"),
+    *("versus_backend", "versus_cache_type", "layer_ids"),
+)
 """Options of the second model, which are restored too."""
 NAMED = {"versus_model", "versus_adapter"}
 """Those that say which it is."""

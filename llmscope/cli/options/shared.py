@@ -53,7 +53,18 @@ Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What runs the model: transformers, or llama.cpp for a GGUF file as it is.",
+        autocompletion=completion.backends,
+        help="What runs the model: transformers, or llama.cpp for a GGUF file as it is. Auto: "
+        "llama.cpp where memory has no room for the dequantised weights.",
+    ),
+]
+CacheType = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        autocompletion=completion.cache_types,
+        help="With --backend llama.cpp: the type of its KV cache: f16, f32, q8_0 or q4_0.",
+        show_default="f16",
     ),
 ]
 Revision = Annotated[

@@ -43,6 +43,24 @@ class VersusOptions:
             show_default="that of the first",
         ),
     ] = None
+    versus_backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.backends,
+            help="What runs the second model, as --backend.",
+            show_default="as the first",
+        ),
+    ] = None
+    versus_cache_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            autocompletion=completion.cache_types,
+            help="The type of its KV cache in llama.cpp, as --cache-type.",
+            show_default="as the first",
+        ),
+    ] = None
     versus_revision: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +72,12 @@ class VersusOptions:
     @property
     def given(self) -> bool:
         """Whether one of them is given, so that the same model may be loaded twice."""
-        return any((self.versus_dtype, self.versus_device, self.versus_revision))
+        return any(
+            (
+                *(self.versus_dtype, self.versus_device, self.versus_revision),
+                *(self.versus_backend, self.versus_cache_type),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +157,8 @@ def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> 
     """Return what loads the second model of a comparison.
 
     Another model has no adapters and nothing that was learned of the first. It is named on the same
-    command line, so the trust in remote code and in pickled weights is for both.
+    command line, so the trust in remote code and in pickled weights is for both. Where another
+    backend runs it, device, dtype and type of the cache are not those of the first.
 
     Args:
         loader: what loads the first model.
@@ -150,10 +174,14 @@ def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> 
     if options.versus_revision is not None:
         named = at_revision(named or DEFAULT, options.versus_revision)
     second = loader if named is None else loader.other(named)
+    backend = options.versus_backend or second.backend
+    alike = backend == loader.backend
     return replace(
         second,
-        device=options.versus_device or loader.device,
-        dtype=options.versus_dtype or loader.dtype,
+        device=options.versus_device or (loader.device if alike else "auto"),
+        dtype=options.versus_dtype or (loader.dtype if alike else "auto"),
+        backend=backend,
+        cache_type=options.versus_cache_type or (second.cache_type if alike else None),
         trust_remote_code=loader.trust_remote_code,
         allow_pickle=loader.allow_pickle,
     )

@@ -55,6 +55,12 @@ def memory_report(memory: Mapping[str, Any]) -> str:
     """Return the memory that a model will take, before it is loaded."""
     weights, free, token = memory["weights"], memory["free"], memory["token"]
     rows: Rows = [("  weights", f"{_bytes(weights)}, of {_bytes(free)} that are free")]
+    as_it_is = memory["backend"] != "transformers"
+    if as_it_is:
+        full = _bytes(memory["dequantised"])
+        rows.append(("", f"the file as {memory['backend']} runs it; dequantised they take {full}"))
+    elif memory["file"] is not None:
+        rows.append(("", f"dequantised; the file has {_bytes(memory['file'])}"))
     if token is None:
         rows.append(("  a token", "its config does not tell"))
     else:
@@ -62,7 +68,8 @@ def memory_report(memory: Mapping[str, Any]) -> str:
         limit = f"{_bytes(memory['limit'])} (--memory)"
         rows.append(("", f"{_bytes(token['rows'])} of rows, of all tokens at most {limit}"))
         rows.append(("  fits", _tokens(memory["tokens"], memory["context"])))
-    return f"memory on {memory['device']}, by its config\n" + table(rows)
+    source = "header" if as_it_is else "config"
+    return f"memory on {memory['device']}, by its {source}\n" + table(rows)
 
 
 def _tokens(fitting: int, context: int | None) -> str:

@@ -40,7 +40,7 @@ class Reader:
     Attributes:
         readout: its final norm and unembedding.
         layers, width: the number of layers, and the width of the stream.
-        dtype: that of the streams.
+        dtype: the dtype whose rounding bounds how far equal streams may be apart.
     """
 
     readout: Readout
@@ -56,10 +56,8 @@ def reader_of(scope: Scope) -> Reader:
         ScopeError: they cannot be read.
     """
     check_readout(scope)
-    anatomy = scope.loaded_model.anatomy
-    return Reader(
-        anatomy.require_readout(), len(anatomy.layers), anatomy.width, scope.loaded_model.dtype
-    )
+    model, anatomy = scope.loaded_model, scope.loaded_model.anatomy
+    return Reader(anatomy.require_readout(), len(anatomy.layers), anatomy.width, model.precision)
 
 
 class Side(Protocol):

@@ -282,7 +282,7 @@ class LlamaAttention(nn.Module):
             raise ScopeError("llama.cpp runs no attention outside of a pass", WITHOUT)
         current.exchange(names.of("attention_in", self.layer_idx), hidden_states)
         query, key, value = (
-            self._by_head(current.tensors[names.of(part, self.layer_idx)])
+            self._by_head(current.tensors[names.of(part, self.layer_idx)], part)
             for part in ("query", "key", "value")
         )
         if cache is not None:
@@ -306,10 +306,10 @@ class LlamaAttention(nn.Module):
             self._inputs = None
         return self.o_proj(joined.flatten(2)), None
 
-    def _by_head(self, rows: Tensor) -> Tensor:
+    def _by_head(self, rows: Tensor, part: str) -> Tensor:
         """Split rows into heads, rounded as the KV cache is. `[prompt, head, row, head width]`"""
         heads = rows.view(*rows.shape[:2], -1, self.head_dim).transpose(1, 2)
-        return heads.to(self._backend.process.cache).float()
+        return self._backend.process.as_cached(heads, part)
 
 
 class LlamaMlp(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
+from llmscope.models.llama.cache_types import DEFAULT, LONGEST
 from llmscope.models.llama.facade import Backend, LlamaConfig, LlamaForCausalLM, sizes_of
 from llmscope.models.llama.names import names_in
 from llmscope.models.llama.process import LlamaProcess
@@ -18,6 +20,7 @@ from llmscope.models.llama.weights import GgufWeights
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.device import check_threads
 from llmscope.models.progress import Meter, silenced
+from llmscope.models.sources import GgufFile
 from llmscope.models.sources.gguf import check_gguf
 from llmscope.models.sources.gguf_header import GgufHeader, read_header
 from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
@@ -25,8 +28,6 @@ from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import refuse_long_tokens
 from llmscope.support.text import display_text, told
 
-LONGEST = 4096
-"""Most tokens of a prompt, if the model was trained on as many: its KV cache is reserved."""
 PROBE = 3
 """Number of tokens of the first pass, which shows what there is."""
 LIBRARY = "LLMSCOPE_LLAMA_LIB"
@@ -34,20 +35,20 @@ LIBRARY = "LLMSCOPE_LLAMA_LIB"
 
 
 def load_gguf(
-    path: Path,
+    file: GgufFile | Path,
     spec: str,
     *,
     threads: int | None = None,
-    cache: torch.dtype = torch.float16,
+    cache_type: str | None = None,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load a GGUF file into llama.cpp.
 
     Args:
-        path: the file.
+        file: the file, with its name and notices; or its path.
         spec: what the user called it.
         threads: number of threads; None: as many as there are processors.
-        cache: the dtype of its KV cache: float16, as in llama.cpp by default, or float32.
+        cache_type: the type of its KV cache, of `CACHE_TYPES`; None: llama.cpp's default.
         progress: called with the description of the stage, bytes done, and total bytes or None.
 
     Raises:
@@ -55,6 +56,9 @@ def load_gguf(
             too little of its architecture.
     """
     check_threads(threads)
+    if isinstance(file, Path):
+        file = GgufFile(file, file.stem)
+    path, cache_type = file.path, cache_type or DEFAULT
     check_gguf(path)
     Meter(progress, "loading the weights into llama.cpp")
     header = read_header(path)
@@ -65,7 +69,7 @@ def load_gguf(
         min(context, LONGEST),
         threads or os.cpu_count() or 1,
         library=library(),
-        cache=cache,
+        cache_type=cache_type,
     )
     survey = process.survey(list(range(1, PROBE + 1)))
     names = names_in(survey["tensors"], layers)
@@ -101,18 +105,20 @@ def load_gguf(
     Meter(progress, "reading the tokenizer")
     with silenced():
         tokens, notices = _tokens(process, path, header)
-    kind = process.description.rpartition(" ")[2]
+    kind = _file_type(header.values) or process.description.rpartition(" ")[2]
     return LoadedModel(
         spec=spec,
-        name=path.stem,
+        name=file.name,
         module=module,
         tokens=tokens,
         anatomy=find(module),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        notices=tuple(notices),
-        backend=f"llama.cpp, {kind}",
-        rounding=_rounding(weights, torch.float16 if names.by_table else cache),
+        notices=(*file.notices, *notices),
+        backend=f"llama.cpp, {kind}" + (f", cache {cache_type}" if cache_type != DEFAULT else ""),
+        rounding=_rounding(
+            weights, process.cache_type.precision, *([torch.float16] if names.by_table else [])
+        ),
         threads=threads,
     )
 
@@ -122,7 +128,17 @@ def library() -> str:
     return os.environ.get(LIBRARY, "")
 
 
-def _rounding(weights: GgufWeights, coarsest: torch.dtype) -> torch.dtype:
+def _file_type(values: Mapping[str, Any]) -> str:
+    """Return the type of the weights as file names have it, `Q4_K_M`; empty if unknown."""
+    from gguf import LlamaFileType
+
+    number = values.get("general.file_type")
+    names = {kind.value: kind.name for kind in LlamaFileType}
+    name = names.get(number, "") if type(number) is int else ""
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_").replace("GUESSED", "")
+
+
+def _rounding(weights: GgufWeights, *others: torch.dtype) -> torch.dtype:
     """Return the dtype that rounds as coarsely as llama.cpp's kernels do with these weights.
 
     A product with bfloat16 rounds its rows to bfloat16, and one with
@@ -130,11 +146,11 @@ def _rounding(weights: GgufWeights, coarsest: torch.dtype) -> torch.dtype:
 
     Args:
         weights: the weights.
-        coarsest: what the KV cache and the activation function round to.
+        others: what else rounds: the KV cache, and an activation function.
     """
-    if weights.kinds <= {"F32"}:
-        return coarsest
-    return torch.float16 if weights.kinds <= {"F32", "F16"} else torch.bfloat16
+    products = {"F32": torch.float32, "F16": torch.float16}
+    dtypes = {*others, *(products.get(kind, torch.bfloat16) for kind in weights.kinds)}
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def _check_structure(module: LlamaForCausalLM, path: Path) -> None:

@@ -15,7 +15,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "query": ("Qcur",),
     "key": ("Kcur",),
     "value": ("Vcur",),
-    "joined": ("kqv_out",),
+    "joined": ("kqv_turned_back", "kqv_out"),
     "attention_out": ("attn_out",),
     "middle": ("ffn_inp", "sa_out"),
     "mlp_in": ("ffn_norm",),

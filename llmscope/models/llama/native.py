@@ -26,12 +26,21 @@ SIZES, STRIDES, PARAMETERS, SOURCES, NAME = 16, 48, 84, 152, 256
 NAME_BYTES = 64
 SOURCE_COUNT = 4
 """Number of a tensor's sources that are searched for weights."""
-F32, I32 = 0, 26
+F32, F16, I32 = 0, 1, 26
 SEQUENCES = 8
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
 SOFTMAX, CAPPED = "kq_soft_max", "kq_scaled_1"
+FLASH = "flash_attention"
+"""What a nameless tensor is called here that attention's one kernel computes."""
+TURNED_BACK = "kqv_turned_back"
+"""What the output of attention is called here, in the basis of the values in the model.
+
+For a quantised KV cache llama.cpp turns queries, keys and values by a Hadamard matrix first."""
+ROTATIONS = {"attn_inp_k_rot": "key", "attn_inp_v_rot": "value"}
+"""The matrices that turn them -> what they turn."""
 NAMELESS = "node_"
+_CACHED_KEYS = re.compile(r"cache_k_l(\d+)\b")
 _ATTENTION_OUT = re.compile(r"blk\.(\d+)\.attn_output\.(?:weight|bias)")
 _WRITTEN = re.compile(r"attn_out-(\d+)(?: \(rows\))?")
 _NORMED = re.compile(r"blk\.(\d+)\.post_ffw_norm\.weight")
@@ -54,6 +63,8 @@ class _Model:
         scales: what the scores of each layer's attention are multiplied by.
         softcaps: of the scores of `attention` and of the `logits`, where there is one.
         visible: how many keys the first query sees, by layer.
+        rotations: of `key` and `value`, how many neighbouring numbers are turned together before
+            they are written to a quantised KV cache; missing where none are.
     """
 
     def __init__(
@@ -79,7 +90,8 @@ class _Model:
         settings.n_ctx, settings.n_seq_max, settings.kv_unified = context, SEQUENCES, True
         settings.n_batch = settings.n_ubatch = rows
         settings.n_threads = settings.n_threads_batch = threads
-        settings.flash_attn_type = 0  # with it, no pattern is computed
+        # With it, llama.cpp computes no pattern; it refuses a quantised cache without it.
+        settings.flash_attn_type = 0 if cache in (F32, F16) else 1
         settings.swa_full = True
         settings.type_k = settings.type_v = cache
         self._on_tensor = self.ffi.callback(
@@ -96,6 +108,7 @@ class _Model:
         self.scales: list[float] = []
         self.visible: list[int] = []
         self.softcaps: dict[str, float] = {}
+        self.rotations: dict[str, int] = {}
         self.block: Any = None
         self.address = 0
         self._listening = self._surveying = False
@@ -129,6 +142,13 @@ class _Model:
             return name
         sources = self.sources(tensor)
         names = [self.name(source) for source in sources]
+        if any(read.startswith(tuple(ROTATIONS)) for read in names):
+            joined = next((read for read in names if read.startswith("kqv_out-")), None)
+            if joined is None:
+                return name
+            return joined.partition(" ")[0].replace("kqv_out", TURNED_BACK)
+        if len(names) > 2 and (match := _CACHED_KEYS.match(names[1])):
+            return f"{FLASH}-{match[1]}"
         for read in names:
             if read.startswith("Qcur-"):
                 return read.partition(" ")[0]
@@ -192,9 +212,12 @@ class _Model:
             self._error = "this build of llama.cpp keeps its tensors in a form of its own"
         if self.kind(tensor) in (F32, I32):
             self.seen[name] = math.prod(self.shape(tensor)) // self._count
-        if name.startswith(SOFTMAX):
+        if name.startswith((SOFTMAX, FLASH)):
             self.scales.append(self._factor(tensor))
-            self.visible.append(self._count_visible(self.sources(tensor)[1]))
+            mask = self.sources(tensor)[3 if name.startswith(FLASH) else 1]
+            self.visible.append(self._count_visible(mask))
+        if name.startswith(FLASH) and (cap := self._factor(tensor, 2)):
+            self.softcaps["attention"] = cap
         if name.startswith(CAPPED):
             self.softcaps["attention"] = 1 / self._factor(tensor)
         elif name.startswith(NAMELESS) and self._operation(tensor) == b"SCALE":
@@ -203,16 +226,19 @@ class _Model:
         for source in self.sources(tensor):
             if (weight := self.name(source)).endswith(".weight"):
                 self.weights[weight] = int(ffi.cast("uintptr_t", source))
+            for matrix, part in ROTATIONS.items():
+                if weight.startswith(matrix):
+                    self.rotations[part] = self.shape(source)[0]
 
     def _operation(self, tensor: Any) -> bytes:
         """Return the name of the operation that computes a tensor, such as `ADD`."""
         name: bytes = self.base.ggml_op_desc(int(self.ffi.cast("uintptr_t", tensor)))
         return name
 
-    def _factor(self, tensor: Any) -> float:
-        """Return the first parameter of the operation that computes a tensor."""
+    def _factor(self, tensor: Any, index: int = 0) -> float:
+        """Return a parameter, such as the first, of the operation that computes a tensor."""
         address = self.ffi.cast("char *", tensor) + PARAMETERS
-        return float(self.ffi.cast("float *", address)[0])
+        return float(self.ffi.cast("float *", address)[index])
 
     def _count_visible(self, mask: Any) -> int:
         """Return how many keys the first query of a mask sees."""
@@ -226,6 +252,7 @@ class _Model:
     def survey(self, ids: list[int]) -> dict[str, Any]:
         """Run some tokens, and return what there is: tensors, weights, scales of attention."""
         self._surveying, self.seen, self.scales, self.visible = True, {}, [], []
+        self.rotations = {}
         try:
             self.decode(0, 0, 0, ids, [SOFTMAX], [])
         finally:
@@ -238,6 +265,7 @@ class _Model:
             "scales": scales,
             "windows": self._windows(ids),
             "softcaps": self.softcaps,
+            "rotations": self.rotations,
         }
 
     def _windows(self, ids: list[int]) -> list[int]:
@@ -521,7 +549,9 @@ def survey(ids: list[int]) -> dict[str, Any]:
     Returns:
         `tensors`: the numbers a token, by name; `weights`: the names of those that passes read;
         `scales`: what the scores of each layer's attention are multiplied by; `windows`: how many
-        tokens it sees, 0 without a window; `softcaps`: of `attention` and `logits`.
+        tokens it sees, 0 without a window; `softcaps`: of `attention` and `logits`;
+        `rotations`: how many neighbouring numbers of keys and values are turned together for a
+        quantised cache.
     """
     return _loaded().survey(ids)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError
+from llmscope.models.llama.cache_types import CACHE_TYPES, DEFAULT
 from llmscope.support.sandbox import CallError, FunctionError, Worker
 from llmscope.support.text import display_text, one_line
 
@@ -28,8 +29,6 @@ PASS = 3600.0
 """Most seconds of one pass."""
 ROOM = 64 << 30
 """Most bytes of address space of the process beside the file: its caches are mapped, not filled."""
-CACHES = {torch.float32: 0, torch.float16: 1}
-"""Dtype of the KV cache -> the number of its type in ggml."""
 ALIGNMENT = 64
 LEAST = 64 << 20
 """Bytes of shared memory beside what is asked for, with room for the logits of a token."""
@@ -45,10 +44,12 @@ class LlamaProcess:
         threads: the number of threads of a pass.
         rows: the number of tokens that run at once.
         library: the path of libllama; empty: that of the binding.
-        cache: the dtype of its KV cache.
+        cache_type: the type of its KV cache.
 
     Attributes:
         context: the number of tokens that its KV cache holds.
+        rotations: of `key` and `value`, how many neighbouring numbers llama.cpp turns together
+            before it rounds them for a quantised cache, as surveyed; 0: none.
         starts: how often the process was started; its KV cache is empty after each start.
     """
 
@@ -60,16 +61,17 @@ class LlamaProcess:
         *,
         rows: int = 256,
         library: str = "",
-        cache: torch.dtype = torch.float16,
+        cache_type: str = DEFAULT,
     ) -> None:
-        self.path, self.context, self.cache = path, context, cache
+        self.path, self.context, self.cache_type = path, context, CACHE_TYPES[cache_type]
+        self.rotations: dict[str, int] = {}
         self.starts = 0
         self._worker = Worker(
             "llmscope.models.llama.native",
             memory=ROOM + 2 * path.stat().st_size,
             setup=(
                 *("load", str(path.resolve()), library, context, threads, rows),
-                CACHES[cache],
+                self.cache_type.number,
             ),
             seconds=LOADING,
         )
@@ -119,7 +121,19 @@ class LlamaProcess:
         """Run some tokens, and return what there is in a pass; see `native.survey`."""
         self._reserve(LEAST)
         survey: dict[str, Any] = self.call("survey", list(ids))
+        self.rotations = survey["rotations"]
         return survey
+
+    def as_cached(self, rows: Tensor, part: str) -> Tensor:
+        """Return a head's rows as attention reads them. `[..., width]`
+
+        Args:
+            rows: the rows before they are rounded for the KV cache, or with it.
+            part: `query`, `key` or `value`.
+        """
+        if part == "query":
+            return self.cache_type.rounded_queries(rows, self.rotations.get("key", 0))
+        return self.cache_type.rounded(rows, self.rotations.get(part, 0))
 
     def decode(
         self,

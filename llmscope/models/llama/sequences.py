@@ -92,7 +92,7 @@ class Sequences:
         self._make_room(keep + len(ids), before)
         size = self._names.bytes_per_token * len(ids)
         tensors = self._process.decode(number, source, keep, ids, wanted, size, writes)
-        keys = tensors[self._key].to(self._process.cache).float()
+        keys = self._process.as_cached(tensors[self._key], "key")
         if target is not None:  # not before: a pass that failed leaves it to be run again
             self._latest.remove(target)
         elif before is not None:  # used again: it is no longer the oldest

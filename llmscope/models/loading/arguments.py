@@ -30,7 +30,7 @@ def checked_load(
 
     Args:
         spec, device, dtype, threads, adapters, reward: as for `load_model`, of any type.
-        others: backend, trust_remote_code, allow_pickle and progress.
+        others: backend, cache_type, trust_remote_code, allow_pickle and progress.
 
     Raises:
         ScopeError: a loaded model was given instead of a name.
@@ -41,6 +41,9 @@ def checked_load(
         "device": _device(device),
         "dtype": _dtype(dtype),
         "backend": _backend(others["backend"]),
+        "cache_type": None
+        if others["cache_type"] is None
+        else arguments.text("cache_type", others["cache_type"]),
         "threads": None if threads is None else _threads(threads),
         "adapters": tuple(
             str(_model(f"adapters[{at}]", adapter, needed=True))

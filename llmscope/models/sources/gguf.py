@@ -21,7 +21,7 @@ from llmscope.models.loaded_model import Progress
 from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources.gguf_header import read_header
 from llmscope.models.sources.gguf_settings import Described
-from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
 from llmscope.models.tokenizer.worker import refuse_long_tokens
@@ -38,6 +38,12 @@ def fetch(spec: Spec, options: Options) -> Weights:
         ScopeError: the file is not a GGUF file, or transformers cannot read it.
     """
     return converted(Path(spec.name), options.progress)
+
+
+def locate(spec: Spec, options: Options) -> GgufFile:
+    """Return the file that a spec names."""
+    path = Path(spec.name)
+    return GgufFile(path, path.stem)
 
 
 def converted(path: Path, progress: Progress | None) -> Weights:

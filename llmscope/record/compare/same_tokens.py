@@ -43,7 +43,11 @@ def token_difference(a: LoadedModel, b: LoadedModel) -> str:
         return ""
     if a.tokens is b.tokens:
         return ""
-    return _vocabularies(a.tokens, b.tokens) or _cuts(a.tokens, b.tokens)
+    difference = _vocabularies(a.tokens, b.tokens)
+    if difference or a.backend != b.backend:
+        # Two engines may cut a file's texts differently, and its ids mean the same in both.
+        return difference
+    return _cuts(a.tokens, b.tokens)
 
 
 def _vocabularies(a: Tokens, b: Tokens) -> str:

@@ -35,7 +35,7 @@ def opened(path, family, **settings):
     module = ggufs.made(family)
     module.set_attn_implementation("eager")
     ggufs.write(path, family, module)
-    model = load_gguf(path, str(path), threads=1, cache=torch.float32, **settings)
+    model = load_gguf(path, str(path), threads=1, cache_type="f32", **settings)
     return Scope(model), module
 
 
@@ -106,7 +106,7 @@ def test_an_edit_gives_what_it_gives_in_transformers(file, edit):
 def test_no_copy_in_another_precision_is_made(file):
     scope, _ = opened(file, "llama")
     measured = rounding(scope.record(IDS), torch.bfloat16)
-    assert measured.reason.endswith("llama.cpp, F32 computes in no other precision")
+    assert measured.reason.endswith("llama.cpp, F32, cache f32 computes in no other precision")
 
 
 def test_a_letter_costs_one_token_and_changes_no_number(file):

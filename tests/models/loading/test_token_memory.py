@@ -106,6 +106,8 @@ def told(folder, device="cpu", dtype="auto", memory=None):
         str(folder),
         device=device,
         dtype=dtype,
+        backend="transformers",
+        cache_type=None,
         adapters=(),
         memory=memory or RowMemory(),
         options=Options(),

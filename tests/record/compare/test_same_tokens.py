@@ -16,7 +16,9 @@ from llmscope.record.compare.same_tokens import shared_logits, token_difference
 WORDS = ["<unk>", "the", "cat", "sat", "x", ",", "."]
 
 
-def model(words: list[str] | None, *, split: Any = None, size: int = 8) -> LoadedModel:
+def model(
+    words: list[str] | None, *, split: Any = None, size: int = 8, backend: str = ""
+) -> LoadedModel:
     tokens = None
     if words is not None:
         vocabulary = {word: at for at, word in enumerate(words)}
@@ -24,7 +26,7 @@ def model(words: list[str] | None, *, split: Any = None, size: int = 8) -> Loade
         tokenizer.pre_tokenizer = split or pre_tokenizers.Whitespace()
         tokens = Tokens(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"))
     anatomy = SimpleNamespace(vocabulary=size)
-    return cast("LoadedModel", SimpleNamespace(tokens=tokens, anatomy=anatomy))
+    return cast("LoadedModel", SimpleNamespace(tokens=tokens, anatomy=anatomy, backend=backend))
 
 
 def test_equal_vocabularies_read_the_same_tokens() -> None:
@@ -49,6 +51,14 @@ def test_texts_that_are_cut_in_different_ways_are_named() -> None:
     said = token_difference(model(WORDS), model(WORDS, split=pre_tokenizers.WhitespaceSplit()))
     assert "begins to differ at token" in said
     assert said.endswith("in B")
+
+
+def test_another_engine_may_cut_texts_differently_but_not_number_them_so() -> None:
+    cut = model(WORDS, split=pre_tokenizers.WhitespaceSplit(), backend="llama.cpp, F32")
+    assert token_difference(model(WORDS), cut) == ""
+    swapped = [*WORDS[:-2], WORDS[-1], WORDS[-2]]
+    numbered = model(swapped, backend="llama.cpp, F32")
+    assert "in A" in token_difference(model(WORDS), numbered)
 
 
 def test_a_model_without_a_tokenizer_reads_the_ids_of_the_other() -> None:

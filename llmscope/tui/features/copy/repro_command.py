@@ -42,11 +42,14 @@ AFTER = (
     "format",
     "versus_dtype",
     "versus_device",
+    "versus_backend",
+    "versus_cache_type",
     "versus_model",
     "versus_adapter",
     "device",
     "dtype",
     "backend",
+    "cache_type",
     "threads",
     "memory",
     "spill",
@@ -58,6 +61,10 @@ AFTER = (
 )
 """The options of `llmscope snapshot` that a figure may need, in the order used there: before and
 after those that lenses declare."""
+
+
+USUAL = {"dtype": "auto", "device": "auto", "backend": "transformers", "cache_type": "f16"}
+"""The options that a second model may have of its own -> what they are where they are not given."""
 
 
 class SourceLike(Protocol):
@@ -144,9 +151,9 @@ class ModelSource:
             chosen = {"versus_adapter": self.versus_adapter}
         if second.of_streams:
             return chosen | dict(second.options)
-        for name in ("dtype", "device"):
-            wanted = second.options.get(name, "auto")
-            if wanted != self.options.get(name, "auto"):
+        for name, usual in USUAL.items():
+            wanted = second.options.get(name, usual)
+            if wanted != self.options.get(name, usual):
                 chosen[f"versus_{name}"] = wanted
         return chosen
 

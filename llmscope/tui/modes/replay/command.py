@@ -38,6 +38,7 @@ VALUES = frozenset(
         "--device",
         "--dtype",
         "--backend",
+        "--cache-type",
         "--threads",
         "--memory",
         "--spill",
@@ -48,6 +49,8 @@ VALUES = frozenset(
         "--versus-adapter",
         "--versus-dtype",
         "--versus-device",
+        "--versus-backend",
+        "--versus-cache-type",
         "--versus-revision",
         "--layer-ids",
     ]
