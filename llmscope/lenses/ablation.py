@@ -40,6 +40,8 @@ PARTS: dict[str, tuple[Site, ...]] = {
     "layer": ("attention_write", "mixer_write", "mlp_write", "embedded_write"),
 }
 """Columns of the modes `parts`, each with the sites where the part writes."""
+MOST_HEADS = 256
+"""Most heads of a layer that are ablated one by one: the maps of Mamba are those of channels."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -171,9 +173,13 @@ def _verdict(
     from llmscope.record.derive.row_checks import rows_verdict
     from llmscope.record.derive.verify import pattern_verdict_at
 
-    verdict = run.verdicts("heads" if of_heads else "writes", layer)
-    if not of_heads or verdict.status == "refused":
-        return verdict
+    mapped = of_heads and recording.model.anatomy.layers[layer].mapped is not None
+    count = recording.model.anatomy.heads_at(layer)
+    if mapped and count > MOST_HEADS:
+        return Verdict("refused", f"this layer has {count} channels, of which none is a head")
+    verdict = run.verdicts("maps" if mapped else "heads" if of_heads else "writes", layer)
+    if mapped or not of_heads or verdict.status == "refused":
+        return verdict  # what a recurrence gave was recorded: nothing is derived
     if means:  # the mean is over all tokens
         return verdict.worst(rows_verdict(recording, "patterns", layer))
     return verdict.worst(pattern_verdict_at(recording.base or recording, layer, position))
@@ -181,7 +187,8 @@ def _verdict(
 
 def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
     if of_heads:
-        return tuple(map(str, range(recording.model.anatomy.heads)))
+        counts = (recording.model.anatomy.heads_at(layer) for layer in _layers(recording))
+        return tuple(map(str, range(max(count for count in counts if count <= MOST_HEADS))))
     return tuple(
         part for part in PARTS if any(_sites(recording, i, part) for i in _layers(recording))
     )
@@ -235,7 +242,11 @@ def _row(
             return [(ablated("heads", head_columns(recording, layer, head)),) for head in chosen]
         return [tuple(map(ablated, sites_of[columns[column]])) for column in chosen]
 
-    chosen = sorted(heads) or [at for at, part in enumerate(columns) if sites_of[part]]
+    if of_heads:
+        count = recording.model.anatomy.heads_at(layer)
+        chosen = [head for head in sorted(heads) if head < count]
+    else:
+        chosen = [at for at, part in enumerate(columns) if sites_of[part]]
     return SweepRow(layer, layer, tuple(chosen), rows.start, jobs)
 
 
