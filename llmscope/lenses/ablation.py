@@ -40,8 +40,6 @@ PARTS: dict[str, tuple[Site, ...]] = {
     "layer": ("attention_write", "mixer_write", "mlp_write", "embedded_write"),
 }
 """Columns of the modes `parts`, each with the sites where the part writes."""
-MOST_HEADS = 256
-"""Most heads of a layer that are ablated one by one: the maps of Mamba are those of channels."""
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -173,10 +171,7 @@ def _verdict(
     from llmscope.record.derive.row_checks import rows_verdict
     from llmscope.record.derive.verify import pattern_verdict_at
 
-    mapped = of_heads and recording.model.anatomy.layers[layer].mapped is not None
-    count = recording.model.anatomy.heads_at(layer)
-    if mapped and count > MOST_HEADS:
-        return Verdict("refused", f"this layer has {count} channels, of which none is a head")
+    mapped = of_heads and recording.model.anatomy.layers[layer].has_memories
     verdict = run.verdicts("maps" if mapped else "heads" if of_heads else "writes", layer)
     if mapped or not of_heads or verdict.status == "refused":
         return verdict  # what a recurrence gave was recorded: nothing is derived
@@ -187,8 +182,11 @@ def _verdict(
 
 def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
     if of_heads:
-        counts = (recording.model.anatomy.heads_at(layer) for layer in _layers(recording))
-        return tuple(map(str, range(max(count for count in counts if count <= MOST_HEADS))))
+        anatomy = recording.model.anatomy
+        memories = [
+            anatomy.heads_at(i) for i, parts in enumerate(anatomy.layers) if parts.has_memories
+        ]
+        return tuple(map(str, range(max(anatomy.heads, *memories, 0))))
     return tuple(
         part for part in PARTS if any(_sites(recording, i, part) for i in _layers(recording))
     )

@@ -1,4 +1,4 @@
-"""Models whose layers keep a state go on from it: a letter, an erased one and an edit run few tokens.
+"""Models whose layers keep a state go on from it: a letter, an erased one or an edit runs little.
 
 Each recording is held against a fresh pass over all tokens, its maps too. A wrong state is off by
 1e-4 and more (a step size that is not bounded) or 1e-1 (a state that is dropped).

@@ -222,7 +222,7 @@ class LayerTap:
         end()
 
     def mixer_called(self, name: str, arguments: dict[str, Any], output: Tensor) -> Tensor:
-        """Keep what the recurrence received and gave, and return that after changes of its heads."""
+        """Keep what the recurrence received and gave; return that after changes of its heads."""
         assert self.recurrence is not None
         if self.taps.whole:
             if self.mixing is None:

@@ -303,7 +303,7 @@ def _in_a_row(parts: Sequence[tuple[MixerCall, int]]) -> MixerCall:
     # The state of a convolution may be all zeros, as if there were none.
     if first.kernel is None and not all(call.continued for call in calls[1:]):
         flaw = flaw or "a part of it does not go on from the state of the one before"
-    joined = {
+    joined: dict[str, Any] = {
         name: torch.cat([getattr(call, name).to(getattr(first, name)) for call in calls])
         for name in BY_ROW
         if getattr(first, name) is not None
@@ -402,13 +402,13 @@ def _read_mamba2_step(arguments: dict[str, Any], output: Tensor) -> MixerCall:
     """Read `[prompt, head, …]` of one token of Mamba-2, whose numbers by head are expanded."""
     by_head = {
         name: None if arguments.get(name) is None else arguments[name][..., 0]
-        for name in ("dt", "dt_bias", "D")
+        for name in ("dt_bias", "D")
     }
     return _read_mamba2(
         {
             **arguments,
             **by_head,
-            "dt": by_head["dt"][:, None],
+            "dt": arguments["dt"][:, None, :, 0],
             "A": arguments["A"][:, 0, 0],
             **{name: arguments[name][:, None] for name in ("hidden_states", "B", "C")},
         },

@@ -647,13 +647,13 @@ class Recorder:
         if not apart <= bound(self.model.precision, ROW) * float(own_logits.abs().max()):
             return False
         mixing = (whole.mixing(layer) for layer in range(whole.layers))
-        if self._fewest == 1 and any(calls is not None and calls.read().bounded for calls in mixing):
+        if self._fewest == 1 and any(
+            calls is not None and calls.read().bounded for calls in mixing
+        ):
             return False
         part = alone = self._extend(None, 0, _of_ids(whole.prompt.ids[:half]), None)
         # The last token runs alone, as a letter does.
-        stops = (
-            range(half + 1, length + 1) if self._in_steps else (length - self._fewest, length)
-        )
+        stops = range(half + 1, length + 1) if self._in_steps else (length - self._fewest, length)
         for stop in sorted({stop for stop in stops if stop > half}):
             part = self._extend(part, len(part), beginning(whole.prompt, stop), None)
         if not all(same_row(part, whole, row) for row in range(half, length)):

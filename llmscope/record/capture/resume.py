@@ -25,7 +25,7 @@ from transformers.cache_utils import (
 from llmscope.record.capture.growing_cache import Buffers, Claim, GrowingLayer
 
 EVERY = 128
-"""A long prompt leaves a state after each so many tokens."""
+"""Tokens of a long prompt from one state that is kept to the next."""
 MOST = 16
 """Most lengths at which states are kept beside those; the latest are."""
 BOTH = LinearAttentionAndFullAttentionLayer
@@ -139,7 +139,7 @@ def resume_from(
         if isinstance(layer, LinearAttentionLayer):
             state[index] = _copied(layer, tensors=False)
     earlier = {} if before is None else before.states
-    known = {count: kept for count, kept in earlier.items() if count <= shared}
+    known = {count: layers for count, layers in earlier.items() if count <= shared}
     others = sorted(count for count in known if count % EVERY)
     for count in others[: max(len(others) + 1 - MOST, 0)]:
         del known[count]
