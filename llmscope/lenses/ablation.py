@@ -171,9 +171,10 @@ def _verdict(
     from llmscope.record.derive.row_checks import rows_verdict
     from llmscope.record.derive.verify import pattern_verdict_at
 
-    verdict = run.verdicts("heads" if of_heads else "writes", layer)
-    if not of_heads or verdict.status == "refused":
-        return verdict
+    mapped = of_heads and recording.model.anatomy.layers[layer].has_memories
+    verdict = run.verdicts("maps" if mapped else "heads" if of_heads else "writes", layer)
+    if mapped or not of_heads or verdict.status == "refused":
+        return verdict  # what a recurrence gave was recorded: nothing is derived
     if means:  # the mean is over all tokens
         return verdict.worst(rows_verdict(recording, "patterns", layer))
     return verdict.worst(pattern_verdict_at(recording.base or recording, layer, position))
@@ -181,7 +182,11 @@ def _verdict(
 
 def _columns(recording: Recording, of_heads: bool) -> tuple[str, ...]:
     if of_heads:
-        return tuple(map(str, range(recording.model.anatomy.heads)))
+        anatomy = recording.model.anatomy
+        memories = [
+            anatomy.heads_at(i) for i, parts in enumerate(anatomy.layers) if parts.has_memories
+        ]
+        return tuple(map(str, range(max(anatomy.heads, *memories, 0))))
     return tuple(
         part for part in PARTS if any(_sites(recording, i, part) for i in _layers(recording))
     )
@@ -235,7 +240,11 @@ def _row(
             return [(ablated("heads", head_columns(recording, layer, head)),) for head in chosen]
         return [tuple(map(ablated, sites_of[columns[column]])) for column in chosen]
 
-    chosen = sorted(heads) or [at for at, part in enumerate(columns) if sites_of[part]]
+    if of_heads:
+        count = recording.model.anatomy.heads_at(layer)
+        chosen = [head for head in sorted(heads) if head < count]
+    else:
+        chosen = [at for at, part in enumerate(columns) if sites_of[part]]
     return SweepRow(layer, layer, tuple(chosen), rows.start, jobs)
 
 

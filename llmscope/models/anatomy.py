@@ -143,6 +143,11 @@ class Layer:
         return self.recurrence if self.attention is None else None
 
     @property
+    def has_memories(self) -> bool:
+        """Whether heads of a recurrence mix the tokens: of Mamba they are thousands of channels."""
+        return self.mapped is not None and self.mapped.rule.unit == "head"
+
+    @property
     def sort(self) -> str:
         """Describe the layer's parts in words; layers with the same parts have the same sort."""
         mixes = f"{self.kind} + {self.parallel_kind}" if self.parallel_kind else self.kind

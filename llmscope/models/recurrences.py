@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -22,24 +22,58 @@ class Rule:
     Attributes:
         name: the rule, in words.
         functions: the names of the functions that compute it for a whole prompt.
+        steps: the names of those that compute it for one token behind the state of others.
         sizes: the attributes of a module that may hold how many maps it has.
         unit: what has a map of its own: "head" or "channel".
+        rows_last: whether the functions' values are `[prompt, channel, row]`, not `[prompt, row,
+            head, width]` or `[prompt, row, channel]`.
     """
 
     name: str
     functions: tuple[str, ...]
     sizes: tuple[str, ...]
     unit: str = "head"
+    rows_last: bool = False
+    steps: tuple[str, ...] = ()
 
 
 RULES = (
-    Rule("gated delta rule", ("torch_chunk_gated_delta_rule",), ("num_v_heads",)),
-    Rule("Kimi delta rule", ("chunk_kimi_delta_attention",), ("num_heads",)),
-    Rule("Mamba-2 recurrence", ("mamba2_chunk_scan",), ("num_heads",)),
+    Rule(
+        "gated delta rule",
+        ("torch_chunk_gated_delta_rule",),
+        ("num_v_heads",),
+        steps=("torch_recurrent_gated_delta_rule",),
+    ),
+    Rule(
+        "Kimi delta rule",
+        ("chunk_kimi_delta_attention",),
+        ("num_heads",),
+        steps=("recurrent_kimi_delta_attention",),
+    ),
+    Rule(
+        "Mamba-2 recurrence",
+        ("mamba2_chunk_scan",),
+        ("num_heads",),
+        steps=("mamba2_selective_state_update",),
+    ),
     Rule("RWKV average", ("rwkv_linear_attention",), ("attention_hidden_size",), "channel"),
-    Rule("Mamba recurrence", ("mamba_selective_scan",), ("intermediate_size",), "channel"),
+    Rule(
+        "Mamba recurrence",
+        ("mamba_selective_scan",),
+        ("intermediate_size",),
+        "channel",
+        rows_last=True,
+        steps=("mamba_selective_state_update",),
+    ),
 )
-CONVOLUTION = Rule("short convolution", ("causal_conv1d_fn",), ("hidden_size",), "channel")
+CONVOLUTION = Rule(
+    "short convolution",
+    ("causal_conv1d_fn",),
+    ("hidden_size",),
+    "channel",
+    rows_last=True,
+    steps=("causal_conv1d_update",),
+)
 """Only of a layer without any other rule: the others begin with such a convolution."""
 
 
@@ -53,12 +87,15 @@ class Recurrence:
         functions: the global names of the module's file, among which `rule.functions` are looked up
             at each call.
         count: the number of its maps, one for each head or channel; 0 if the module does not say.
+        heads: what the function gives passes through this module, which is no part of the model, in
+            passes of llmscope's: hooks before it change heads. `[prompt, row, head · width]`
     """
 
     module: nn.Module
     rule: Rule
     functions: dict[str, Any]
     count: int
+    heads: nn.Module = field(default_factory=nn.Identity)
 
 
 def find_recurrence(mixer: nn.Module | None) -> Recurrence | None:

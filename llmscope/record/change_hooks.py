@@ -662,6 +662,8 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     parts = anatomy.layers[layer]
     if site == "neurons" and parts.neurons is not None:
         return parts.mlp_input_module
+    if site == "heads" and parts.mapped is not None:
+        return parts.mapped.heads
     if site == "heads" and parts.heads_norm is not None:
         return parts.heads_norm
     names = {

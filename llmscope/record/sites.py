@@ -25,9 +25,10 @@ Site = Literal[
     "edge",
 ]
 """The changed tensor: the stream before a layer, the heads' outputs (input of the output
-projection), the neurons' activations (input of the down projection), a part's write to the stream,
-the MLP's input, a norm's output, or what the attention or the MLP gives to the norm behind it. An
-edge is no tensor of its own: one part reads a stream that no other part reads."""
+projection; of a recurrence, what its function gives, before any gate, norm or projection), the
+neurons' activations (input of the down projection), a part's write to the stream, the MLP's input,
+a norm's output, or what the attention or the MLP gives to the norm behind it. An edge is no tensor
+of its own: one part reads a stream that no other part reads."""
 
 
 class NoPlace(ValueError):  # noqa: N818 - a finding

@@ -19,7 +19,13 @@ from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.models.fast_linear import fast_rows
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
-from llmscope.record.capture.mixer_calls import MixerCalls, begin, end, listening
+from llmscope.record.capture.mixer_calls import (
+    MixerCalls,
+    begin,
+    changed_heads,
+    end,
+    listening,
+)
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.random_state import random_states
@@ -80,6 +86,7 @@ class LayerTap:
         self.in_sight = False  # whether the MLP's activations are kept
         self.recurrence = layer.recurrence
         self.mixing: MixerCalls | None = None
+        self._mixed_rows: int | None = None
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
         self._out = layer.attention_out
@@ -206,20 +213,22 @@ class LayerTap:
 
         handle = out.register_forward_pre_hook(catch, prepend=True)
 
-    def _begin_mixing(self, *_: Any) -> None:
-        if self.taps.whole:
-            self.mixing = None
-            begin(self)
+    def _begin_mixing(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        rows = hidden_input(args, kwargs)  # [prompt, row, width]
+        self.mixing, self._mixed_rows = None, rows.shape[1] if rows.shape[0] == 1 else None
+        begin(self)
 
     def _end_mixing(self, *_: Any) -> None:
         end()
 
-    def mixer_called(self, arguments: dict[str, Any], output: Tensor) -> None:
-        """Keep what the recurrence received and gave."""
+    def mixer_called(self, name: str, arguments: dict[str, Any], output: Tensor) -> Tensor:
+        """Keep what the recurrence received and gave; return that after changes of its heads."""
         assert self.recurrence is not None
-        if self.mixing is None:
-            self.mixing = MixerCalls(self.recurrence)
-        self.mixing.add(arguments, output)
+        if self.taps.whole:
+            if self.mixing is None:
+                self.mixing = MixerCalls()
+            self.mixing.add(name, arguments, output, self._mixed_rows)
+        return changed_heads(self.recurrence, output)
 
     def overwritten(self) -> bool:
         """Return whether the model changed kept tensors in place; copy those from now on."""

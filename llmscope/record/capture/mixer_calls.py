@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llmscope.errors import ScopeError
 from llmscope.models.recurrences import Recurrence
 
 EPS = 1e-6
@@ -50,6 +51,8 @@ class MixerCall:
         first: what the score of a token's own value has on top. [head]
         kernel: of a convolution, the weights, the own token's last. [head, distance]
         flaw: why there is no map of this call; empty if there is one.
+        continued: whether it goes on from the state of an earlier call.
+        bounded: whether its step sizes are bounded, which transformers does not do of one token.
     """
 
     value: Tensor
@@ -68,6 +71,8 @@ class MixerCall:
     first: Tensor | None = None
     kernel: Tensor | None = None
     flaw: str = ""
+    continued: bool = False
+    bounded: bool = False
 
     @property
     def heads(self) -> int:
@@ -96,8 +101,12 @@ BY_ROW = ("value", "output", "query", "key", "decay", "strength", "gate", "score
 class MixerListener(Protocol):
     """An object that is notified of the calls of its layer's recurrence."""
 
-    def mixer_called(self, arguments: dict[str, Any], output: Tensor) -> None:
-        """Receive the arguments by name, and the output without a state."""
+    def mixer_called(self, name: str, arguments: dict[str, Any], output: Tensor) -> Tensor:
+        """Receive the function's name, its arguments and its output without a state.
+
+        Returns:
+            The output, changed.
+        """
 
 
 class _Running(threading.local):
@@ -129,7 +138,8 @@ def listening(recurrences: Sequence[Recurrence]) -> Iterator[None]:
     places = {
         (id(recurrence.functions), name): recurrence.functions
         for recurrence in recurrences
-        for name in recurrence.rule.functions
+        for name in (*recurrence.rule.functions, *recurrence.rule.steps)
+        if name in recurrence.functions
     }
     for (place, name), functions in places.items():
         _replace(functions, place, name)
@@ -145,7 +155,7 @@ def _replace(functions: dict[str, Any], place: int, name: str) -> None:
     with _lock:
         original, listened, count = _replaced.get((place, name), (functions[name], None, 0))
         if listened is None:
-            listened = functions[name] = _notifying(original)
+            listened = functions[name] = _notifying(name, original)
         _replaced[place, name] = original, listened, count + 1
 
 
@@ -158,7 +168,7 @@ def _restore(functions: dict[str, Any], place: int, name: str) -> None:
             functions[name] = original
 
 
-def _notifying(function: Callable[..., Any]) -> Callable[..., Any]:
+def _notifying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -169,39 +179,136 @@ def _notifying(function: Callable[..., Any]) -> Callable[..., Any]:
         result = function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        output = result[0] if isinstance(result, tuple) else result
-        listener.mixer_called(dict(bound.arguments), output)
-        return result
+        several = isinstance(result, tuple)
+        output = result[0] if several else result
+        changed = listener.mixer_called(name, dict(bound.arguments), output)
+        if changed is output:
+            return result
+        return (changed, *result[1:]) if several else changed
 
     return call
+
+
+def changed_heads(recurrence: Recurrence, output: Tensor) -> Tensor:
+    """Return what a recurrence gives, after the changes of its heads; itself without any.
+
+    Args:
+        recurrence: the recurrence, with the hooks that change its heads.
+        output: as its function returns it.
+
+    Raises:
+        ScopeError: the function gives some of the layer's heads alone.
+    """
+    if not recurrence.heads._forward_pre_hooks:
+        return output
+    rows_last = recurrence.rule.rows_last
+    rows = output.transpose(1, 2) if rows_last else output  # [prompt, row, …]
+    flat = rows.flatten(2)
+    heads = rows.shape[2]
+    if heads != recurrence.count:
+        raise ScopeError(
+            f"its {recurrence.rule.name} gives {heads} of {recurrence.count} heads in a call, and "
+            "none is changed alone",
+            "another layer, or the whole mixer",
+        )
+    changed: Tensor = recurrence.heads(flat).view(rows.shape)
+    return changed.transpose(1, 2) if rows_last else changed
 
 
 class MixerCalls:
     """The calls of a layer's recurrence in one pass, read when they are first looked at."""
 
-    def __init__(self, recurrence: Recurrence) -> None:
-        self._recurrence = recurrence
-        self._calls: list[tuple[dict[str, Any], Tensor]] = []
+    def __init__(self) -> None:
+        self._calls: list[tuple[str, dict[str, Any], Tensor]] = []
+        self._count: int | None = None
+        self._parts: list[tuple[MixerCalls, int]] = []
         self._read: MixerCall | None = None
 
-    def add(self, arguments: dict[str, Any], output: Tensor) -> None:
-        """Keep a call by the arguments of its function, by name."""
-        self._calls.append((arguments, output))
+    def add(
+        self, name: str, arguments: dict[str, Any], output: Tensor, count: int | None = None
+    ) -> None:
+        """Keep a call by the name of its function, and its arguments by name.
+
+        Args:
+            name: the function.
+            arguments: its arguments.
+            output: what it gave, without a state.
+            count: the number of the pass's rows; a convolution is handed those of its state before
+                them. None: it is not known.
+        """
+        states = [arguments.pop(name, None) for name in STATES]
+        # RWKV begins with a list of zeros.
+        arguments[CONTINUED] = any(
+            bool(state[0].any()) if isinstance(state, list | tuple) else state is not None
+            for state in states
+        )
+        self._calls.append((name, arguments, output))
+        self._count = count
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[tuple[MixerCalls, int]]) -> MixerCalls:
+        """Return the calls of passes that went on from each other, of each its first rows."""
+        calls = cls()
+        calls._parts = list(parts)
+        return calls
 
     @torch.no_grad()
     def read(self) -> MixerCall:
         """Return the calls as one."""
         if self._read is None:
-            reader = READERS[self._recurrence.rule.name]
-            self._read = join_calls([reader(*call) for call in self._calls])
+            if self._parts:
+                self._read = _in_a_row([(part.read(), count) for part, count in self._parts])
+            else:
+                self._read = join_calls([self._read_call(*call) for call in self._calls])
             self._calls.clear()
+            self._parts.clear()
         return self._read
+
+    def _read_call(self, name: str, arguments: dict[str, Any], output: Tensor) -> MixerCall:
+        continued = arguments.pop(CONTINUED)
+        call = READERS[name](arguments, output)
+        if self._count is not None and len(call) > self._count:
+            before = len(call) - self._count  # zeros, where there are no tokens
+            continued = continued or bool(call.value[:before].any())
+            call = call.rows(before, self._count)
+        return replace(call, continued=continued)
 
     def rows(self, start: int, count: int) -> MixerCalls:
         """Return the calls for the rows of one prompt, which begins at row `start`."""
-        calls = MixerCalls(self._recurrence)
+        calls = MixerCalls()
         calls._read = self.read().rows(start, count)
         return calls
+
+
+STATES = ("initial_state", "initial_states", "state", "conv_state")
+"""The arguments that hold a state, which are not kept: a step changes it in place."""
+CONTINUED = "continued"
+
+
+def _in_a_row(parts: Sequence[tuple[MixerCall, int]]) -> MixerCall:
+    """Return calls that went on from each other as one, of each its first rows."""
+    calls = [
+        replace(
+            call,
+            **{
+                name: tensor[:count]
+                for name in BY_ROW
+                if (tensor := getattr(call, name)) is not None
+            },
+        )
+        for call, count in parts
+    ]
+    first = calls[0]
+    flaw = next((call.flaw for call in calls if call.flaw), "")
+    # The state of a convolution may be all zeros, as if there were none.
+    if first.kernel is None and not all(call.continued for call in calls[1:]):
+        flaw = flaw or "a part of it does not go on from the state of the one before"
+    joined: dict[str, Any] = {
+        name: torch.cat([getattr(call, name).to(getattr(first, name)) for call in calls])
+        for name in BY_ROW
+        if getattr(first, name) is not None
+    }
+    return replace(first, **joined, flaw=flaw)
 
 
 def _read_delta(arguments: dict[str, Any], output: Tensor) -> MixerCall:
@@ -219,7 +326,6 @@ def _read_delta(arguments: dict[str, Any], output: Tensor) -> MixerCall:
         decay=_flat(arguments["g"]),
         strength=_flat(arguments["beta"]),
         delta=True,
-        flaw=_continued(arguments.get("initial_state")),
     )
 
 
@@ -240,7 +346,7 @@ def _read_mamba2(arguments: dict[str, Any], output: Tensor) -> MixerCall:
         decay=step * arguments["A"].float(),
         strength=step,
         skip=arguments.get("D"),
-        flaw=_continued(arguments.get("initial_states")),
+        bounded=(low, high) != (0.0, float("inf")),
     )
     return call if arguments.get("z") is None else replace(call, flaw="its scan has a gate")
 
@@ -277,7 +383,6 @@ def _read_rwkv(arguments: dict[str, Any], output: Tensor) -> MixerCall:
         scores=_flat(arguments["key"]),
         fading=arguments["time_decay"].exp(),
         first=arguments["time_first"],
-        flaw=_continued(arguments.get("state")),
     )
 
 
@@ -293,13 +398,46 @@ def _read_convolution(arguments: dict[str, Any], output: Tensor) -> MixerCall:
     )
 
 
+def _read_mamba2_step(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, head, …]` of one token of Mamba-2, whose numbers by head are expanded."""
+    by_head = {
+        name: None if arguments.get(name) is None else arguments[name][..., 0]
+        for name in ("dt_bias", "D")
+    }
+    return _read_mamba2(
+        {
+            **arguments,
+            **by_head,
+            "dt": arguments["dt"][:, None, :, 0],
+            "A": arguments["A"][:, 0, 0],
+            **{name: arguments[name][:, None] for name in ("hidden_states", "B", "C")},
+        },
+        output.reshape(arguments["hidden_states"].shape)[:, None],
+    )
+
+
+def _read_mamba_step(arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read `[prompt, channel]` of one token of Mamba."""
+    columns = {
+        name: None if arguments.get(name) is None else arguments[name][..., None]
+        for name in ("hidden_states", "dt", "B", "C", "z")
+    }
+    biased = {"delta_bias": arguments.get("dt_bias"), "delta_softplus": arguments["dt_softplus"]}
+    return _read_mamba({**arguments, **columns, **biased}, output[..., None])
+
+
 READERS: dict[str, Callable[[dict[str, Any], Tensor], MixerCall]] = {
-    "gated delta rule": _read_delta,
-    "Kimi delta rule": _read_delta,
-    "Mamba-2 recurrence": _read_mamba2,
-    "Mamba recurrence": _read_mamba,
-    "RWKV average": _read_rwkv,
-    "short convolution": _read_convolution,
+    "torch_chunk_gated_delta_rule": _read_delta,
+    "torch_recurrent_gated_delta_rule": _read_delta,
+    "chunk_kimi_delta_attention": _read_delta,
+    "recurrent_kimi_delta_attention": _read_delta,
+    "mamba2_chunk_scan": _read_mamba2,
+    "mamba2_selective_state_update": _read_mamba2_step,
+    "mamba_selective_scan": _read_mamba,
+    "mamba_selective_state_update": _read_mamba_step,
+    "rwkv_linear_attention": _read_rwkv,
+    "causal_conv1d_fn": _read_convolution,
+    "causal_conv1d_update": _read_convolution,
 }
 
 
@@ -322,7 +460,3 @@ def join_calls(calls: Sequence[MixerCall]) -> MixerCall:
 def _flat(tensor: Tensor) -> Tensor:
     """Return `[prompt, row, …]` as [row, …], the prompts one after the other."""
     return tensor.detach().flatten(0, 1)
-
-
-def _continued(state: Any) -> str:
-    return "" if state is None else "it goes on from the state of an earlier pass"

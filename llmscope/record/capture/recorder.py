@@ -44,6 +44,13 @@ from llmscope.record.capture.recording import (
     narrowed,
     without_first_row,
 )
+from llmscope.record.capture.resume import (
+    EVERY,
+    OwnState,
+    layers_of,
+    resume_from,
+    resumed_cache,
+)
 from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
@@ -53,6 +60,8 @@ from llmscope.support.text import shared_length, told
 Cancel = Callable[[], bool]
 Part = Callable[[Recording, int], None]
 """Called during a long pass with the recording so far, and the number of tokens of the whole."""
+STEPS = 8
+"""Most tokens that run one after the other where only one goes on from a state."""
 CHUNK = 1024
 """Most tokens of one pass: a longer prompt runs in several, on the keys and values so far."""
 OUTSIDE = (
@@ -101,7 +110,11 @@ class Recorder:
             known and not own_forward and not self.outside,
         )
         self._body = model.module.base_model if self._standard else model.module
-        # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
+        # Recurrent and convolution layers keep a state that cannot be cut back to a prefix; see
+        # `Resume`.
+        self._states: Sequence[Any] | None = None
+        self._in_steps = False  # whether only one token at a time goes on from a state
+        self._fewest = 1  # tokens that go on from a state as in a pass over all
         may = (
             "cache" in forward
             and not self.outside
@@ -116,6 +129,13 @@ class Recorder:
             OUTSIDE.format(self.outside) if self.outside else ""
         )  # added to each prompt's notices; set by `examine`
         self._caches = may  # a first guess; see `examine`
+        if {"state", "use_cache"} <= set(forward) and self._standard:
+            self._states = [OwnState()]
+        if "cache" in forward and self._standard and not may:
+            try:
+                self._states = layers_of(model.module.config)
+            except Exception:  # any error of a config that says nothing of layers
+                self._states = None
         padding = getattr(model.module.config.get_text_config(), "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) else None
         self._padding_counts: bool | None = False  # None: to be measured when it matters
@@ -161,7 +181,7 @@ class Recorder:
         own_recordings = [
             recording
             for recording in aside
-            if recording.model is self.model and recording.past is not None
+            if recording.model is self.model and (recording.past or recording.resume) is not None
         ]
         candidates = [
             recording for recording in (self._latest, *own_recordings) if recording is not None
@@ -199,6 +219,8 @@ class Recorder:
             cancelled: called before each layer; true ends the pass there.
             part: called after each chunk of a long prompt except the last.
         """
+        if self._states is not None:
+            return self._from_state(before, prompt, cancelled)
         shared = self.reusable(before, prompt)
         if shared is None:
             assert before is not None
@@ -209,6 +231,48 @@ class Recorder:
         if shared == len(prompt):
             return cut(before, prompt)
         return self._in_chunks(before, shared, prompt, cancelled, part)
+
+    def _from_state(
+        self, before: Recording | None, prompt: Prompt, cancelled: Cancel | None
+    ) -> Recording:
+        """Record a prompt as `go_on`, from the longest prefix whose states are kept."""
+        shared = start = 0
+        if before is not None and before.resume is not None and not self._in_one_pass(prompt):
+            shared = shared_length(before.prompt.ids, prompt.ids)
+            shared *= self._alike(len(before), len(prompt))
+            start = before.resume.longest(min(shared, len(prompt) - self._fewest))
+        if before is not None and shared == len(prompt):
+            return cut(before, prompt)
+        length = len(prompt)
+        if self._in_steps:
+            start *= length - start <= STEPS
+            stops = list(range(start + 1, length)) if start else []
+        else:
+            # A state is left where this edit began: the next one will begin there too.
+            stops, ends = [], {*range(EVERY, length, EVERY), shared}
+            if self._fewest > 1 and not start:  # the next letter begins there
+                ends.add(length - self._fewest)
+            for stop in sorted(ends):
+                done = stops[-1] if stops else start
+                if stop - done >= self._fewest and length - stop >= self._fewest:
+                    stops.append(stop)
+        first, before = start, before if start else None
+        for stop in (*stops, length):
+            self.running = (start, stop, length)
+            before = self._extend(before, start, beginning(prompt, stop), cancelled)
+            start = stop
+            if stop < length and not self._in_steps:
+                self._latest = before
+        assert before is not None
+        return replace(before, prompt=prompt, ran=length - first, reused=first)
+
+    def _alike(self, length: int, other: int) -> bool:
+        """Return what `Lengths.alike` does of a model with states, without running the prompt.
+
+        One that takes no positions, or gives the same at all of them, cannot see the length of its
+        prompt by them, and its probe was the same as a part of a longer one (`examine`).
+        """
+        return self.lengths.alike(length, other) is not False
 
     def _in_chunks(
         self,
@@ -308,17 +372,23 @@ class Recorder:
     ) -> Recording:
         """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
-        cache, claim = self.growing(before, shared, prompt)
+        earlier = before.resume if before is not None and shared else None
+        cache, claim = self._cache_of(before, shared, prompt)
         try:
             with self._lens_of(ids, shared, next_look) as lens:
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
                 void(claim)
-                cache, claim = self.growing(before, shared, prompt)
+                cache, claim = self._cache_of(before, shared, prompt)
                 with self._lens_of(ids, shared, next_look) as lens:
                     logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
-            past = _past(cache, len(self.taps.layers))
+            past, resume = None, None
+            if self._states is None:
+                past = _past(cache, len(self.taps.layers))
+            elif cache is not None and claim is not None:
+                same = 0 if before is None else shared_length(before.prompt.ids, prompt.ids)
+                resume = resume_from(cache, claim, earlier, same, len(prompt))
             keys, values = self.keys_and_values(past)
         except BaseException:
             void(claim)
@@ -339,7 +409,8 @@ class Recorder:
             ran=len(ids),
             reused=shared,
             earlier=earlier_logits(before, shared),
-            claim=claim,
+            claim=None if resume is not None else claim,
+            resume=resume,
         )
         keep_logits(recording, logits)
         if shared:
@@ -347,6 +418,18 @@ class Recorder:
         if lens is not None:
             keep_lenses(recording, lens.scores)
         return recording
+
+    def _cache_of(
+        self, before: Recording | None, length: int, prompt: Prompt
+    ) -> tuple[DynamicCache | None, Claim | None]:
+        """Make the cache of a pass that goes on from a recording, with states if layers keep any.
+
+        Other passes than those of recordings begin at the first token where layers keep states.
+        """
+        if self._states is None or self._in_one_pass(prompt):
+            return self.growing(before, length, prompt)
+        earlier = before.resume if before is not None and length else None
+        return resumed_cache(self._states, earlier, length, len(prompt))
 
     def _lens_of(
         self, ids: Sequence[int], shared: int, next_look: Prefetch
@@ -451,7 +534,9 @@ class Recorder:
         [row, token]
         """
         caching: dict[str, Any] = {"use_cache": False}
-        if cache is not None:
+        if isinstance(cache, OwnState):
+            caching = {"state": cache.tensors, "use_cache": True}
+        elif cache is not None:
             caching = {"cache": cache, "use_cache": True}
         batch = torch.tensor([ids], device=self.model.device)
         # A pass without a prefix must give the same bits each time, however busy the machine is.
@@ -473,6 +558,8 @@ class Recorder:
                     f"the model fails on a prompt of {len(ids)} tokens: {told(error)}",
                     f"another prompt, or the model without what runs in its passes: {self.outside}",
                 ) from error
+        if isinstance(cache, OwnState):
+            cache.tensors = output.state
         logits: Tensor = output.logits[0, -rows:]
         return logits
 
@@ -525,10 +612,53 @@ class Recorder:
             else:
                 self._caches, whole = False, None
                 self.notice = NOT_REUSED
+        if self._states is not None:
+            whole = self._examine_states(prompt, own_logits.float())
         if whole is None:
             whole = self._extend(None, 0, prompt, None)
         self.lengths.measure_later()  # the first figures need no other length
         return replace(whole, fresh=True)
+
+    def _examine_states(self, prompt: Prompt, own_logits: Tensor) -> Recording | None:
+        """Measure how passes go on from the states of a shorter prompt, if at all.
+
+        Returns:
+            The prompt's recording; None if they do not, as in a model that keeps states elsewhere.
+        """
+        for self._in_steps, self._fewest in ((False, 1), (False, 2), (True, 1)):
+            try:
+                whole = self._extend(None, 0, prompt, None)
+                if self._goes_on_from_states(whole, own_logits):
+                    self._padding_counts = None
+                    return whole
+            except (Cancelled, torch.OutOfMemoryError):
+                raise
+            except Exception:  # any error of a model that does not support this cache
+                break
+        self._states = None
+        return None
+
+    def _goes_on_from_states(self, whole: Recording, own_logits: Tensor) -> bool:
+        """Return whether a prompt run in parts, and without a cache, has the same last rows."""
+        length, half = len(whole), len(whole) // 2
+        if half < 1 or whole.logits is None or whole.resume is None:
+            return False
+        apart = float((whole.logits.float() - own_logits).abs().max())
+        if not apart <= bound(self.model.precision, ROW) * float(own_logits.abs().max()):
+            return False
+        mixing = (whole.mixing(layer) for layer in range(whole.layers))
+        if self._fewest == 1 and any(
+            calls is not None and calls.read().bounded for calls in mixing
+        ):
+            return False
+        part = alone = self._extend(None, 0, _of_ids(whole.prompt.ids[:half]), None)
+        # The last token runs alone, as a letter does.
+        stops = range(half + 1, length + 1) if self._in_steps else (length - self._fewest, length)
+        for stop in sorted({stop for stop in stops if stop > half}):
+            part = self._extend(part, len(part), beginning(whole.prompt, stop), None)
+        if not all(same_row(part, whole, row) for row in range(half, length)):
+            return False
+        return same_row(alone, whole, half - 1)
 
     def _goes_on(self, whole: Recording, own_logits: Tensor) -> bool:
         """Return whether a prompt run in two parts, and without a cache, has the same last row."""
@@ -560,7 +690,11 @@ class Recorder:
         prompt = _of_ids([ids[0], pad, *(token for token in ids[2:] if token != pad)])
         try:
             whole = self._extend(None, 0, prompt, None)
-            parts = self._extend(whole, 3, prompt, None)
+            if self._states is None:
+                parts = self._extend(whole, 3, prompt, None)
+            else:
+                first = self._extend(None, 0, beginning(prompt, 3), None)
+                parts = self._from_state(first, prompt, None)
         except (Cancelled, torch.OutOfMemoryError):
             raise
         except Exception:  # any error of the model's code: nothing is known
@@ -729,6 +863,7 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
         values=tuple(None if values is None else values[:, :length] for values in before.values),
         past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
         claim=before.claim and before.claim.cut(length),
+        resume=before.resume and before.resume.cut(length),
         logits=logits,
         earlier=before.earlier if length == len(before) else None,
         ran=0,

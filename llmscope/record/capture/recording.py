@@ -23,6 +23,7 @@ from llmscope.record.capture.growing_cache import Claim
 from llmscope.record.capture.mixer_calls import MixerCalls
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.resume import Resume
 from llmscope.record.change_hooks import Change
 from llmscope.record.sites import Site
 from llmscope.support.text import one_line
@@ -57,8 +58,8 @@ class LayerRows:
             float32; None: 1. [row, input]
         mixed: pattern · values, the attention function's output, kept if more than a gate follows,
             so that no head has a write of its own. [row, input]
-        mixing: what the layer's recurrence received and gave, for all rows from the first token
-            on; None if it has none, or for rows without those before them.
+        mixing: what the layer's recurrence received and gave, for the rows of a whole pass; None if
+            it has none, or for some of them.
     """
 
     stream: Tensor
@@ -181,6 +182,7 @@ class Recording:
         state: the serial of the model's state when it was made; see `ModelState`.
         claim: keeps the rows of `past` from being overwritten by later passes, which go on behind
             them in the same memory; None if they copy it.
+        resume: what later passes go on from, in place of `past`, if layers keep a state; or None.
     """
 
     model: LoadedModel
@@ -202,6 +204,7 @@ class Recording:
     memo: dict[Any, Any] = field(default_factory=dict)
     state: int = -1
     claim: Claim | None = None
+    resume: Resume | None = None
 
     def __post_init__(self) -> None:
         if self.state < 0:
@@ -307,6 +310,19 @@ class Recording:
             in_block = range(max(wanted.start, begin) - begin, min(wanted.stop, end) - begin)
             yield getattr(narrowed(rows[layer], in_block.start, len(in_block)), name)
 
+    def mixing(self, layer: int) -> MixerCalls | None:
+        """Return what a layer's recurrence received and gave at all tokens; None if not kept."""
+        parts = [(segment.layers[layer].mixing, count) for segment, count in self.parts]
+        known = [(calls, count) for calls, count in parts if calls is not None]
+        if len(known) < len(parts):
+            return None
+        if len(known) == 1 and known[0][1] == len(self.parts[0][0]):
+            return known[0][0]
+        joined: dict[int, MixerCalls] = self.memo.setdefault("mixing", {})
+        if layer not in joined:
+            joined[layer] = MixerCalls.of_parts(known)
+        return joined[layer]
+
     def with_rows(self, at: int) -> Segment:
         """Return the rows of a released part as a segment of their own."""
         segment, count = self.parts[at]
@@ -375,7 +391,8 @@ class Recording:
         if any(segment.layers[layer].entry is not entry for segment, _ in self.parts):
             # An edit changes the MLP's input of some rows: those keep it.
             tensors["kept_entry"], entry = self.rows("mlp_input_module", layer, wanted), None
-        return LayerRows(**tensors, entry=entry)  # type: ignore[arg-type]
+        mixing = self.mixing(layer) if len(wanted) == len(self) else None
+        return LayerRows(**tensors, entry=entry, mixing=mixing)  # type: ignore[arg-type]
 
     def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
         """Apply this recording's changes at a site to an unedited tensor of these rows.

@@ -29,13 +29,14 @@ def call_of(recording: Recording, layer: int) -> MixerCall:
     Raises:
         ValueError: it was not recorded, or it has no map.
     """
-    mixing = recording.parts[0][0].layers[layer].mixing
-    if mixing is None or len(recording.parts) > 1:
+    mixing = recording.mixing(layer)
+    if mixing is None:
         raise WrongValueError(NO_MAP)
     call = mixing.read()
-    if call.flaw:
-        raise WrongValueError(f"this layer has no map: {call.flaw}")
-    if len(call) != len(recording.parts[0][0]):
+    flaw = "it goes on from the state of an earlier pass" if call.continued else call.flaw
+    if flaw:
+        raise WrongValueError(f"this layer has no map: {flaw}")
+    if len(call) != len(recording):
         raise WrongValueError(f"this layer's recurrence ran {len(call)} rows")
     return call
 

@@ -16,6 +16,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, OwnFunction, Swap, site_of
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.tensors import activations, head_outputs, neuron_columns
+from llmscope.record.derive.token_maps import call_of
 from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.sites import Site
@@ -94,8 +95,11 @@ def placed(edit: Edit, recording: Recording) -> Edit:
         return replace(edit, layer=layer)
     if edit.expert:
         return replace(edit, layer=layer, index=_expert_neuron(edit, layers[layer]), expert="")
-    # Not every layer has as many neurons.
-    counts = {"head": recording.model.anatomy.heads, "neuron": layers[layer].neuron_count}
+    # Not every layer has as many heads and neurons.
+    counts = {
+        "head": recording.model.anatomy.heads_at(layer),
+        "neuron": layers[layer].neuron_count,
+    }
     index = _index(edit.index, counts[edit.part], edit.part, f"in layer {layer}")
     return replace(edit, layer=layer, index=index)
 
@@ -171,8 +175,12 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
 def _check_trust(edit: Edit, grounds: EditContext) -> None:
     assert edit.layer is not None
     capability = STANDS_ON.get(edit.part, "writes")
+    mapped = capability == "heads" and _mapped(grounds.base, edit.layer)
+    if mapped:
+        capability = "maps"
     verdict = grounds.verdicts(capability, edit.layer)
-    derived = {"mean": grounds.base, "patch": grounds.other}.get(edit.action)
+    # What a recurrence gave was recorded: nothing is derived.
+    derived = None if mapped else {"mean": grounds.base, "patch": grounds.other}.get(edit.action)
     if derived is not None and verdict.status != "refused" and edit.part in STANDS_ON:
         from llmscope.record.derive.row_checks import rows_verdict
 
@@ -242,6 +250,12 @@ def edge_of(edit: Edit, grounds: EditContext) -> Change:
     site = SITES[edit.part][0]
     if site_of(base.model.anatomy, site, edit.layer) is None:
         raise ScopeError(f"layer {edit.layer} has no {edit.part} that was found", "another layer")
+    if edit.part == "head" and _mapped(base, edit.layer):
+        raise ScopeError(
+            f"what a head of layer {edit.layer} writes by itself is not known, as it has no "
+            "attention",
+            "the edit without a receiver",
+        )
     into = receiver_of(edit.into, base)
     carried = check_edge(base, edit.part, edit.layer, into, grounds.verdicts, grounds.received)
     sender = _change(replace(edit, into=None), Change(site, edit.layer, rows), grounds)
@@ -318,9 +332,17 @@ def columns_of(edit: Edit, recording: Recording) -> slice:
     return head_columns(recording, edit.layer, edit.index)
 
 
+def _mapped(recording: Recording, layer: int) -> bool:
+    """Return whether a recurrence mixes a layer's tokens in place of attention."""
+    return recording.model.anatomy.layers[layer].mapped is not None
+
+
 def head_columns(recording: Recording, layer: int, head: int) -> slice:
-    """Return the columns of the output projection's input that belong to a head."""
+    """Return the columns of the heads' outputs that belong to a head; see `Site`."""
     anatomy = recording.model.anatomy
+    if _mapped(recording, layer):
+        width = call_of(recording, layer).output.shape[2]
+        return slice(head * width, (head + 1) * width)
     project = anatomy.layers[layer].attention_out
     assert project is not None
     width = inputs_of(project) // anatomy.heads
@@ -335,6 +357,8 @@ def mean(recording: Recording, site: Site, layer: int, columns: slice) -> Tensor
 
 def written(recording: Recording, site: Site, layer: int, columns: slice = slice(None)) -> Tensor:
     """Return a site's tensor in a pass, as its module outputs it (unscaled). [row, column]"""
+    if site == "heads" and _mapped(recording, layer):
+        return call_of(recording, layer).output.flatten(1)[:, columns]
     if site == "heads":
         return head_outputs(recording, layer).flatten(1)[:, columns]
     if site == "neurons":

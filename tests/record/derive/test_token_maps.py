@@ -11,7 +11,7 @@ import torch
 
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.mixer_calls import READERS, MixerCall, join_calls
+from llmscope.record.capture.mixer_calls import MixerCall, MixerCalls, join_calls
 from llmscope.record.derive import token_maps
 from llmscope.record.derive.token_maps import mixed_by_maps, token_map
 from llmscope.scope.scope import Scope
@@ -171,7 +171,9 @@ def test_a_walk_of_edits_of_the_prompt_gives_the_maps_of_fresh_passes(family, st
         shown = scope.look("attention", layer=layer, head=2)
         own = fresh.look("attention", recording=fresh.record(ids, fresh=True), layer=layer, head=2)
         assert shown.verdict.status == "verified"
-        assert np.array_equal(shown.values, own.values, equal_nan=True)
+        # The rows before an edit are of another pass, and what they left goes on from a state.
+        largest = np.nanmax(np.abs(own.values))
+        assert np.allclose(shown.values, own.values, 0, 1e-5 * largest, equal_nan=True)
 
 
 @pytest.mark.few(2)
@@ -256,8 +258,16 @@ def test_a_pass_that_goes_on_from_a_state_has_no_map():
         **dict.fromkeys(("g", "beta"), -torch.ones(1, 2, 1)),
         "initial_state": torch.zeros(1, 1, 3, 3),
     }
-    call = READERS["gated delta rule"](arguments, rows)
-    assert call.flaw == "it goes on from the state of an earlier pass"
+    calls = MixerCalls()
+    calls.add("torch_chunk_gated_delta_rule", arguments, rows)
+    assert calls.read().continued
+    joined = MixerCalls.of_parts([(calls, 2), (calls, 2)])
+    assert not joined.read().flaw
+    calls = MixerCalls()
+    calls.add("torch_chunk_gated_delta_rule", {**arguments, "initial_state": None}, rows)
+    assert not calls.read().continued
+    joined = MixerCalls.of_parts([(calls, 2), (calls, 2)])
+    assert joined.read().flaw == "a part of it does not go on from the state of the one before"
 
 
 def test_calls_of_different_forms_have_no_map():
