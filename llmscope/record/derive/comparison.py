@@ -119,6 +119,6 @@ def _of_all_rows(
     if own_square > 0 and spread > HALF_SPREAD * eps:
         reason = f"its errors are {spread:.1e} of its size, more than rounding to {name} makes"
         return Verdict("refused", reason, spread)
-    within = f"within {HALF_BOUND * eps:.2g}, scale within {HALF_SLOPE * eps:.2g}, in {name}"
-    within = f"{by}: {within}" if by else within
+    bound, slope_bound = f"{HALF_BOUND * eps:.2g}", f"{HALF_SLOPE * eps:.2g}"
+    within = f"within {bound}, scale within {slope_bound}, in {by or name}"
     return Verdict("verified", "", discrepancy or None, within)
