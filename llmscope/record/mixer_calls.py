@@ -1,8 +1,8 @@
 """What the function received that mixes the tokens of a layer without attention, and what it gave.
 
 While a pass runs, the functions of `llmscope.models.recurrences` are replaced in the files of the
-layers by ones that delegate, and notify the layer that is running. Layers with attention alone have
-no part in it.
+layers by ones that delegate, and notify the layer that is running; what they give may be altered.
+Layers with attention alone have no part in it.
 """
 
 from __future__ import annotations
@@ -101,9 +101,10 @@ class MixerListener(Protocol):
 
 
 class _Running(threading.local):
-    """The layer whose recurrence is running in a thread."""
+    """The layer whose recurrence is running in a thread, and what alters its outputs."""
 
     listener: MixerListener | None = None
+    alter: Callable[[dict[str, Any], Tensor], Tensor] | None = None
 
 
 _running = _Running()
@@ -121,6 +122,14 @@ def begin(listener: MixerListener) -> None:
 def end() -> None:
     """Notify no listener any more."""
     _running.listener = None
+
+
+def alter_outputs(alter: Callable[[dict[str, Any], Tensor], Tensor] | None) -> None:
+    """Alter the outputs of the calls that follow in this thread, from their arguments by name.
+
+    None: alter nothing any more. A listener receives what was altered.
+    """
+    _running.alter = alter
 
 
 @contextmanager
@@ -163,14 +172,18 @@ def _notifying(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        listener = _running.listener
-        if listener is None:
+        listener, alter = _running.listener, _running.alter
+        if listener is None and alter is None:
             return function(*args, **kwargs)
         result = function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         output = result[0] if isinstance(result, tuple) else result
-        listener.mixer_called(dict(bound.arguments), output)
+        if alter is not None:
+            output = alter(dict(bound.arguments), output)
+            result = (output, *result[1:]) if isinstance(result, tuple) else output
+        if listener is not None:
+            listener.mixer_called(dict(bound.arguments), output)
         return result
 
     return call
