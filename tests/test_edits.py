@@ -28,7 +28,7 @@ from llmscope.edits import (
     parse_receiver,
 )
 from llmscope.edits.files import tensor_name
-from llmscope.edits.parse import SENDERS, split
+from llmscope.edits.parse import READERS, SENDERS, split
 from llmscope.errors import ScopeError
 
 WORDS = [
@@ -105,6 +105,10 @@ def edits(draw):
             where=where,
             place=name.place,
         )
+    if action == "block":
+        part, source = draw(st.sampled_from(READERS)), draw(wheres().filter(EVERYWHERE.__ne__))
+        index = draw(LAYERS) if part == "head" else None
+        return Edit(action, part, draw(LAYERS), index, where=where, source=source)
     part = draw(st.sampled_from([*INSIDE, *WHOLE, *(["stream"] if action == "patch" else [])]))
     layer = draw(st.none() | LAYERS) if part == "stream" else draw(LAYERS)
     index = draw(LAYERS) if part in INSIDE else None
@@ -158,6 +162,11 @@ def test_what_is_written_reads_as_the_same_edit(edit):
                 source=Where(5, 5),
             ),
         ),
+        (
+            "block head 5.3 @-1 from @2",
+            Edit("block", "head", 5, 3, where=Where(-1, -1), source=Where(2, 2)),
+        ),
+        ("block attention 4 from @2..", Edit("block", "attention", 4, source=Where(2))),
         ("zero layer 4 @3..7", Edit("zero", "layer", 4, where=Where(3, 7))),
         ("scale mlp 7 0.5 @3..", Edit("scale", "mlp", 7, factor=0.5, where=Where(3))),
         (

@@ -13,7 +13,7 @@ from llmscope.edits.grammar import FEATURES, TOKENS
 from llmscope.edits.place_kinds import PLACE_KINDS
 from llmscope.errors import ScopeError, WrongUseError
 
-Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "own"]
+Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "block", "own"]
 Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature"]
 Reader = Literal["head", "attention", "mlp", "logits"]
 
@@ -220,8 +220,9 @@ class Edit:
         factor: the factor of `scale`, the strength of `steer`, or the activation of `set`.
         vector: the vector of `steer`.
         tokens: the two tokens of `swap`, each as its text or `id:N`; None for other actions.
-        where: the tokens to change.
-        source: the tokens of prompt B; None: the same ones.
+        where: the tokens to change; of `block` those that stop reading, and if it is everywhere
+            all that come later.
+        source: the tokens of prompt B, None: the same ones; or those that `block` leaves unread.
         own: what an edit of the caller's own puts in place; only the action `own` has it, which
             no text describes: see `llmscope.edits.own`.
         place: the place of the feature's dictionary; see `FeatureName`.
@@ -269,6 +270,8 @@ class Edit:
             words += ["by", self.own.name]
         if self.action == "patch":
             words += ["from", "B", "" if self.source is None else str(self.source)]
+        elif self.action == "block":
+            words += ["from", str(self.source)]
         return " ".join(word for word in words if word)
 
     @property

@@ -18,10 +18,16 @@ patch SENDER into RECEIVER [@WHERE] from B [@WHERE]
 steer LAYER VECTOR STRENGTH [@WHERE]    STRENGTH times a vector is added to the stream
 swap LAYER TOKEN TOKEN [@WHERE]         two tokens change places in the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
+block READER [@WHERE] from @WHERE       attention knockout: these tokens, or all later ones, no
+                                        longer read those
 
 PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER; of a
         mixture of experts neuron LAYER.EXPERT.NEURON, or LAYER.shared.NEURON of the shared experts
 SENDER  head LAYER.HEAD, attention LAYER or mlp LAYER
+READER  head LAYER.HEAD, or attention LAYER for all heads. Of a softmax the mask hides the tokens,
+        and the keys that remain share the attention; of a layer with an exact map, such as Mamba or
+        linear attention, what the map says is read is taken away, and no other weight changes.
+        A token that is named on both sides does not read itself either; some key has to remain.
 RECEIVER
         head LAYER.HEAD.q, .k or .v: the queries, keys or values of a head; head LAYER.HEAD, all
         three; attention LAYER, mlp LAYER, or logits. It reads the stream with what the edit changes
@@ -65,6 +71,7 @@ EXAMPLES = (
     'steer 4 "I love it" - "I hate it" 2',
     'swap 6 " Paris" " Rome" @-1',
     "freeze norm final",
+    "block head 5.3 @-1 from @2",
 )
 
 PATTERNS = {
@@ -76,11 +83,13 @@ PATTERNS = {
     "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
     "swap": "swap LAYER TOKEN TOKEN [@WHERE]",
     "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
+    "block": "block head LAYER.HEAD|attention LAYER [@WHERE] from @WHERE",
 }
 """The grammar of each edit on one line, by its first word."""
 
 PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
 EXPERT_NEURONS = "LAYER.EXPERT.NEURON, such as neuron 5.12.340 or neuron 5.shared.7"
+READERS = "block head 5.3 @-1 from @2 or block attention 5 from @2"
 SENDERS = "head 5.3, attention 5 or mlp 5"
 RECEIVERS = "head 7.2, head 7.2.q (or k, v), attention 7, mlp 7 or logits"
 LAYERS = "a layer from 0, or from the end: -1 is the last"

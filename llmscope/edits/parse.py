@@ -33,6 +33,8 @@ WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
 NORMS = ("attention", "mlp", "final")
 SENDERS: tuple[Part, ...] = ("head", "attention", "mlp")
 """Parts whose write one receiver alone may read."""
+READERS: tuple[Part, ...] = ("head", "attention")
+"""Parts that read earlier tokens, which `block` takes away."""
 FEATURE_ACTIONS: tuple[Action, ...] = ("zero", "scale", "set")
 
 _RECEIVING_HEAD = re.compile(r"(-?[0-9]{1,9})\.(-?[0-9]{1,9})(?:\.([qkv]))?", re.ASCII)
@@ -334,6 +336,19 @@ def _freeze(words: _Words, action: Action) -> Edit:
     return replace(edit, where=words.where())
 
 
+def _block(words: _Words, action: Action) -> Edit:
+    edit = _part(words, action)
+    if edit.part not in READERS:
+        raise _Unfit(f"a {edit.part} reads no other tokens", grammar.READERS)
+    edit = replace(edit, where=words.where())
+    if not words.take("from"):
+        raise _Unfit("it does not say which tokens are no longer read")
+    source = words.where()
+    if source == EVERYWHERE:
+        raise _Unfit("it does not say which tokens are no longer read")
+    return replace(edit, source=source)
+
+
 _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "zero": _ablation,
     "mean": _ablation,
@@ -343,4 +358,5 @@ _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "steer": _steer,
     "swap": _swap,
     "freeze": _freeze,
+    "block": _block,
 }

@@ -2,7 +2,7 @@
 
 transformers computes these in functions of the file that defines the layer, so that a faster kernel
 may take their place. The call of such a function is where queries, keys, values and decays pass
-just as they are used; `llmscope.record.capture.mixer_calls` listens there.
+just as they are used; `llmscope.record.mixer_calls` listens there.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.models.outside_code import origin
 from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
 from llmscope.record.feature_change import FeatureChange, SeenTensor
+from llmscope.record.knockouts import Knockout, knocked_out
 from llmscope.record.norms import take_apart
 from llmscope.record.sites import Site
 from llmscope.support.arguments import quoted
@@ -149,7 +150,7 @@ class Swap:
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added, swap, frozen, function, feature and edge is set.
+    Exactly one of factor, values, added, swap, frozen, function, feature, edge and knockout is set.
 
     Attributes:
         site: which tensor.
@@ -165,6 +166,7 @@ class Change:
         function: returns the values from those in their place. [row, column]
         feature: the change of a feature's activation.
         edge: the end of an edge, whose layer is the sender's.
+        knockout: what the rows do not read; its site is `mixing`.
         sender: the change of what the sender of the edge writes; None if Δ is known.
         recorded: what the feature's change, or the edge, added in the pass of a recording, before
             rounding. [row, column]
@@ -182,6 +184,7 @@ class Change:
     function: OwnFunction | None = None
     feature: FeatureChange | None = None
     edge: Edge | None = None
+    knockout: Knockout | None = None
     sender: Change | None = None
     recorded: Tensor | None = None
 
@@ -345,6 +348,7 @@ def attached(
     placed: Placed = {}
     added: dict[Change, Tensor] = {}
     mixtures: dict[int, MixturePass] = {}
+    knockouts: defaultdict[int, list[tuple[slice, Knockout]]] = defaultdict(list)
 
     def put(at: tuple[nn.Module, bool], rank: int, prompts: slice, step: Step) -> None:
         placed.setdefault(at, []).append((rank, prompts, step))
@@ -352,6 +356,9 @@ def attached(
     def place(change: Change, prompts: slice, taken_up: dict[Change, Tensor] | None) -> None:
         if change.edge is not None:
             edges.append((prompts, change))
+            return
+        if change.knockout is not None:
+            knockouts[change.layer].append((prompts, change.knockout))
             return
         step: Step = change.apply
         if change.feature is not None:
@@ -376,6 +383,9 @@ def attached(
         for change in job:
             place(change, slice(index, index + 1), None)
     with ExitStack() as stack:
+        for layer, of_layer in knockouts.items():
+            parts = anatomy.layers[layer]
+            stack.enter_context(knocked_out(parts, of_layer, start, _register))
         for layer, mixture in mixtures.items():
             module = anatomy.layers[layer].mlp_input_module
             assert module is not None

@@ -115,6 +115,8 @@ class Person:
         one = chance.randrange(self.longest // 2)
         return chance.choice(
             (
+                f"block attention {layer} {where} from @{one}",
+                f"block head {layer}.{chance.randrange(4)} from @{one}..{one + 2}",
                 f"zero {name} {where}",
                 f"mean {name} {where}",
                 f"scale {name} {chance.choice(FACTORS)} {where}",

@@ -11,6 +11,7 @@ from llmscope.edits import parse
 from llmscope.engine.events import Refused
 from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.edits.dialog import EditScreen
+from llmscope.tui.state.views import ATTENTION_MODES
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.editing import HOSTILE, asked, begin
 from tests.tui.real import command_of
@@ -65,6 +66,30 @@ async def test_x_edits_what_is_under_the_cursor_and_takes_it_back(
         assert asked(session) == ()
         assert app.state.edits == ()
         assert "edit" not in session.screen_text().split("\n")[0]
+
+
+async def test_a_key_stops_the_token_from_reading_what_it_looks_at_most(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "X", "k")
+        assert "nothing to stop reading here" in told(session)[-1]
+        app.grid.enter("attention")
+        app.look_at(app.state.move_to(layer=17, head=4, position=3))
+        await session.settle()
+        figure = app.figures.shown("attention").figure  # type: ignore[union-attr]
+        key = figure.values[3, :3].argmax()
+        await session.press("X", "k")
+        assert asked(session) == (f"block head 17.4 @3 from @{key}",)
+        app.look_at(replace(app.state, attention=ATTENTION_MODES.index("mean"), edits=()))
+        await session.settle()
+        figure = app.figures.shown("attention").figure  # type: ignore[union-attr]
+        key = figure.values[3, :3].argmax()
+        await session.press("X", "k")
+        assert asked(session) == (f"block attention 17 @3 from @{key}",)
+        app.look_at(app.state.move_to(position=0))
+        await session.settle()
+        await session.press("X", "k")
+        assert "nothing to stop reading here" in told(session)[-1]
 
 
 async def test_without_a_chosen_neuron_it_is_the_strongest_and_then_the_mlp(opened: Open) -> None:

@@ -25,6 +25,7 @@ from llmscope.models.anatomy import Anatomy
 from llmscope.models.outside_code import from_outside
 from llmscope.record.capture.masks import first_visible, key_bias
 from llmscope.record.edge_hooks import edges_at
+from llmscope.record.knockouts import knockouts_at
 
 SDPA = "llmscope_sdpa"
 EAGER = "llmscope_eager"
@@ -103,11 +104,14 @@ _listeners: dict[nn.Module, Listener] = {}
 """The listener of each module, while a pass runs."""
 
 
-def _record_calls(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
+def _record_calls(
+    forward: Callable[[nn.Module], Callable[..., Any]], *, by_row: bool = True
+) -> Callable[..., Any]:
     """Return an attention function that notifies the module's listener, then delegates the call.
 
     Args:
         forward: returns the attention function that a module's calls are delegated to.
+        by_row: whether that function can be called for some rows of the queries alone.
     """
 
     def attend(
@@ -120,6 +124,7 @@ def _record_calls(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callabl
         **options: Any,
     ) -> Any:
         listener, edges = _listeners.get(module), edges_at(module)
+        knockouts = knockouts_at(module)
         if edges is not None:
             edges.reached(query, key, value)
             if edges.again:
@@ -142,7 +147,20 @@ def _record_calls(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callabl
         run = forward(module)
 
         def call(query: Tensor, key: Tensor, value: Tensor) -> Any:
-            return run(module, query, key, value, attention_mask, scaling=scaling, **options)
+            result = run(module, query, key, value, attention_mask, scaling=scaling, **options)
+            if knockouts is None:
+                return result
+
+            def attend(rows: Tensor, mask: Tensor) -> Tensor:
+                again = run(module, rows, key, value, mask, scaling=scaling, **options)
+                output: Tensor = again[0]
+                return output
+
+            whole = not by_row or options.get("position_bias") is not None
+            output = knockouts.attended(
+                result[0], query, key, attention_mask, attend, together=whole
+            )
+            return (output, *result[1:])
 
         output, *others = call(query, key, value)
         if edges is not None:
@@ -284,7 +302,8 @@ def _register(implementation: str) -> str:
     """Register a recorded version of the user's attention function, and return its name."""
     name = OTHER + implementation
     AttentionInterface.register(
-        name, _record_calls(lambda _: ALL_ATTENTION_FUNCTIONS[implementation])
+        name,
+        _record_calls(lambda _: ALL_ATTENTION_FUNCTIONS[implementation], by_row=False),
     )
     if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])

@@ -19,18 +19,12 @@ from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.models.fast_linear import fast_rows
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
-from llmscope.record.capture.mixer_calls import (
-    MixerCalls,
-    begin,
-    changed_heads,
-    end,
-    listening,
-)
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.random_state import random_states
 from llmscope.record.capture.recording import LayerRows, Segment
 from llmscope.record.capture.restored_buffers import RestoredBuffers
+from llmscope.record.mixer_calls import MixerCalls, begin, changed_heads, end, listening
 from llmscope.support.sandbox import Cancelled
 
 if TYPE_CHECKING:

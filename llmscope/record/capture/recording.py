@@ -20,11 +20,12 @@ from llmscope.errors import ScopeError, WrongTypeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.growing_cache import Claim
-from llmscope.record.capture.mixer_calls import MixerCalls
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.resume import Resume
 from llmscope.record.change_hooks import Change
+from llmscope.record.knockouts import Knockout
+from llmscope.record.mixer_calls import MixerCalls
 from llmscope.record.sites import Site
 from llmscope.support.text import one_line
 
@@ -403,6 +404,14 @@ class Recording:
             if (change.site, change.layer) == (site, layer):
                 tensor = change.derived.apply(tensor, rows.start)
         return tensor
+
+    def knockouts(self, layer: int) -> list[Knockout]:
+        """Return the knockouts that edits make in a layer."""
+        return [
+            change.knockout
+            for change in self.changes
+            if change.knockout is not None and change.layer == layer
+        ]
 
     def final_rows(self, start: int, stop: int) -> Tensor:
         """Return rows of the stream after the last layer. [row, width]"""

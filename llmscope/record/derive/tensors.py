@@ -22,6 +22,7 @@ from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LOGIT_ROW
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.change_hooks import attached, changed_mixture
 from llmscope.record.derive.comparison import widened
+from llmscope.record.knockouts import hidden_cells
 from llmscope.record.sites import Site
 
 OWN = "own logits"
@@ -76,6 +77,12 @@ def _wide_pattern(
         keys_seen = torch.arange(len(recording), device=scores.device)
         visible &= keys_seen >= first.to(scores.device)[:, None]
     scores = scores.masked_fill(~visible, -torch.inf)
+    knockouts = recording.knockouts(layer)
+    if knockouts:
+        heads = range(recording.model.anatomy.heads) if head is None else [head]
+        queries = torch.arange(rows.start, rows.stop, device=scores.device)
+        hidden = hidden_cells(knockouts, heads, queries, len(recording))
+        scores = scores.masked_fill(hidden, -torch.inf)
     if settings.sinks is not None:
         sinks = settings.sinks.to(scores.dtype).reshape(-1, 1, 1)
         sinks = sinks if head is None else sinks[head : head + 1]

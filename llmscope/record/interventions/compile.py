@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from llmscope.edits import SHARED, Edit, Receiver
+from llmscope.edits import EVERYWHERE, SHARED, Edit, Receiver
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer, inputs_of
@@ -19,6 +19,7 @@ from llmscope.record.derive.tensors import activations, head_outputs, neuron_col
 from llmscope.record.derive.token_maps import call_of
 from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
+from llmscope.record.knockouts import Knockout
 from llmscope.record.sites import Site
 from llmscope.support.arguments import quoted
 
@@ -135,6 +136,8 @@ def _index(value: int, count: int, name: str, where: str = "") -> int:
 def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     base = grounds.base
     rows = edit.where.rows(len(base))
+    if edit.action == "block":
+        return [_knockout(edit, rows, grounds)]
     if edit.part in SITES and edit.part != "stream":
         # Before resolving the head or neuron: a layer without any then gives the reason.
         _check_trust(placed(replace(edit, index=None), base), grounds)
@@ -170,6 +173,36 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     if not sites:
         raise ScopeError(f"layer {layer} has no {edit.part} that was found", "another layer")
     return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
+
+
+def _knockout(edit: Edit, rows: range, grounds: EditContext) -> Change:
+    """Return the change that takes away what `rows` read from the source of an edit."""
+    name, base = str(edit), grounds.base
+    assert edit.source is not None
+    keys = edit.source.rows(len(base))
+    layer = placed(replace(edit, index=None), base).layer
+    assert layer is not None
+    if base.model.backend:
+        raise ScopeError(f"{base.model.backend} masks its attention itself", "zero, scale or patch")
+    mapped = base.model.anatomy.layers[layer].mapped is not None
+    verdict = grounds.verdicts("maps" if mapped else "patterns", layer)
+    if verdict.status == "refused":
+        raise ScopeError(
+            f"what tokens read in layer {layer} is not known: {verdict.reason}", "another layer"
+        )
+    if not mapped and base.settings[layer] is None:
+        raise ScopeError(
+            f"layer {layer} computes attention inside its module, where its mask is not reached",
+            "another model",
+        )
+    itself = edit.where != EVERYWHERE
+    rows = rows if itself else range(keys.start + 1, len(base))
+    if not len(rows) or rows[-1] < keys.start:
+        raise WrongUseError(
+            f"{edit.where if itself else 'no token'} comes after {edit.source}", "an earlier token"
+        )
+    knockout = Knockout(placed(edit, base).index, rows, keys, itself, name)
+    return Change("mixing", layer, rows, knockout=knockout)
 
 
 def _check_trust(edit: Edit, grounds: EditContext) -> None:

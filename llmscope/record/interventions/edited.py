@@ -155,7 +155,7 @@ class EditedRecorder:
             ScopeError: an edit does not fit the model, cannot be trusted, or needs a prompt.
         """
         for edit in edits:
-            if edit.where != EVERYWHERE or edit.action in ("mean", "patch", "freeze"):
+            if edit.where != EVERYWHERE or edit.action in ("mean", "patch", "freeze", "block"):
                 raise ScopeError(
                     f"{edit}: it depends on the prompt",
                     "record(prompt, edits=[…]); or zero, scale, set, steer, swap or your own, of "

@@ -209,6 +209,10 @@ ACTIONS: tuple[Action, ...] = (
         "steer, steering, steering vector, activation steering, activation addition, control "
         "vector, j-lens, jacobian lens, swap tokens, scale, freeze, clamp, new edit, edit the "
         "pass, hook, add edit, add vector"),
+    Action("edit-block", "what if: stop the token from reading what it looks at most",
+        "edits k", "features.edits.controller.block",
+        "block, attention knockout, knock out attention, mask attention, cut attention, stop "
+        "reading, unread, block attention"),
     Action("edit-toggle", "what if: on or off: the chosen edit; play the walkthrough",
         "space,edits t", "features.program.toggle",
         "toggle edit, disable edit, enable edit"),

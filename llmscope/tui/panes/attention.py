@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
+
 from llmscope.draw.grid.layout import pool_for
-from llmscope.edits import Edit
+from llmscope.edits import Edit, Where
+from llmscope.edits.edit import Part
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.support.text import display_text
@@ -40,7 +43,9 @@ class AttentionPane(FigurePane):
 Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
 one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \
 {whole} shows all of it in blocks. The last view is one token over the whole text: its row of the \
-pattern, by head and in the mean, with what it looks at most.
+pattern, by head and in the mean, with what it looks at most. {edit-block} takes away what the \
+cursor's token reads of the token it looks at most, of one head or of the layer, and the rest of \
+the row shares the attention: again takes the next.
 
 Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
 Language Models with Attention Sinks"."""
@@ -101,3 +106,31 @@ Language Models with Attention Sinks"."""
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""
         return state.zero_head
+
+    def knockout_here(self, state: ViewState) -> Edit | None:
+        """Return the edit that stops the cursor's token from reading the key that it reads most.
+
+        It is of the head that is shown, or of the whole layer where several are shown as one. None
+        for a figure of another place, of blocks of tokens, or that holds no earlier key.
+        """
+        result, mode = self._shown, state.attention_mode
+        if result is None or not result.at(state) or mode == "rollout":
+            return None
+        figure, layer, head = result.figure, state.focus.layer, state.focus.head
+        *heads, queries, keys = figure.axes
+        row = queries.index(state.focus.position)
+        if figure.extra.get("layer") != layer or row is None or max(queries.step, keys.step) > 1:
+            return None
+        if not heads and figure.extra.get("head") not in (None, head):
+            return None
+        weights = figure.values[head, row] if heads else figure.values[row]  # [key]
+        earlier = np.abs(weights[: state.focus.position - keys.start])
+        if not np.nansum(earlier) > 0:
+            return None
+        key, at = keys.start + int(np.nanargmax(earlier)), state.focus.position
+        whole = not heads and figure.extra.get("head") is None
+        part: Part = "attention" if whole else "head"
+        places = Where(at, at), Where(key, key)
+        return Edit(
+            "block", part, layer, None if whole else head, where=places[0], source=places[1]
+        )

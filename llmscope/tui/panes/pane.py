@@ -254,6 +254,13 @@ class FigurePane(HostedWidget, can_focus=True):
         """Return the edit for the item under the cursor; None if it cannot be edited."""
         return state.zero_head if self.column_axis(state) == "head" else None
 
+    def knockout_here(self, state: ViewState) -> Edit | None:
+        """Return the edit that stops the cursor's token from reading what it reads most.
+
+        None if the pane shows no such thing.
+        """
+        return None
+
     def choose_edited(self, state: ViewState) -> ViewState:
         """Return the view state with the item of `edit_here` chosen, where the edit may hide it."""
         return state

@@ -31,6 +31,7 @@ class Offered:
             the prompt.
         feature: the chosen feature, as edits name it; empty without one.
         dictionary: whether there is a dictionary of features.
+        key: the position of a token that later ones read.
     """
 
     layer: int
@@ -39,6 +40,7 @@ class Offered:
     tokens: tuple[str, ...] = ()
     feature: str = ""
     dictionary: bool = False
+    key: int = 0
 
     @classmethod
     def of(cls, state: ViewState, figures: FigureStore) -> Offered | None:
@@ -60,6 +62,7 @@ class Offered:
             tuple(dict.fromkeys(tokens)),
             "" if feature is None else str(feature.feature),
             state.dictionary is not None,
+            max(0, min(state.focus.position, len(state.tokens) - 2)),
         )
 
     @property
@@ -109,6 +112,9 @@ class Offered:
             yield f'swap {layer} "{token}" "{other}" @-1'
         yield "freeze norm final"
         yield f"freeze norm {layer}.mlp"
+        if self.head is not None:
+            yield f"block head {layer}.{index or self.head} @-1 from @{self.key}"
+        yield f"block attention {layer} @-1 from @{self.key}"
 
 
 def can_quote(token: str) -> bool:
@@ -120,12 +126,9 @@ def flaw(edit: Edit, info: ModelInfo) -> str:
     """Return why a model of this size has no such place; empty if it has."""
     if edit.layer is not None and not -info.layers <= edit.layer < info.layers:
         return f"there is no layer {edit.layer}: 0 to {info.layers - 1}"
-    if (
-        edit.part == "head"
-        and edit.index is not None
-        and not -info.heads <= edit.index < info.heads
-    ):
-        return f"there is no head {edit.index}: 0 to {info.heads - 1}"
+    heads = info.heads if edit.layer is None else info.heads_at(edit.layer % info.layers)
+    if edit.part == "head" and edit.index is not None and not -heads <= edit.index < heads:
+        return f"there is no head {edit.index}: 0 to {heads - 1}"
     mixed = edit.expert or edit.layer in info.experts  # compiling the edit says what is wrong
     if edit.part != "neuron" or edit.index is None or mixed:
         return ""

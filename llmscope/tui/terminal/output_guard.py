@@ -106,7 +106,7 @@ def leaving_on_signals(
         leave: called in the app's loop with the exit status. If no loop runs yet, SystemExit
             is raised with it instead.
         leave_terminal: called where leaving in order takes longer than `LEAVING`, before the
-            program ends all the same: nobody is there to end it. None waits without end.
+            program ends all the same. None waits without end.
 
     A second signal changes nothing: a closed terminal often sends two, and the first must have
     time to save the prompt.

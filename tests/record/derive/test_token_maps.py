@@ -11,9 +11,9 @@ import torch
 
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.mixer_calls import MixerCall, MixerCalls, join_calls
-from llmscope.record.derive import token_maps
+from llmscope.record import call_maps
 from llmscope.record.derive.token_maps import mixed_by_maps, token_map
+from llmscope.record.mixer_calls import MixerCall, MixerCalls, join_calls
 from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 from tests.recurrences import Caught, caught_in
@@ -189,8 +189,8 @@ def test_maps_hold_in_bfloat16(family):
 
 
 def test_a_wrong_map_is_refused_by_how_far_it_is_off(monkeypatch):
-    right = token_maps._by_products
-    monkeypatch.setattr(token_maps, "_by_products", lambda *args, **kw: right(*args, **kw) * 1.01)
+    right = call_maps._by_products
+    monkeypatch.setattr(call_maps, "_by_products", lambda *args, **kw: right(*args, **kw) * 1.01)
     scope = scope_of("qwen3_next")
     verdict = scope.verdicts("maps", 0)
     assert verdict.status == "refused"
@@ -205,8 +205,8 @@ def test_a_map_that_is_wrong_in_the_prompt_alone_is_refused_there(monkeypatch):
     scope = scope_of("bamba")
     assert scope.verdicts("maps", 0).status == "verified"
     scope.record(IDS)
-    right = token_maps._left
-    monkeypatch.setattr(token_maps, "_left", lambda *args: right(*args) ** 1.1)
+    right = call_maps._left
+    monkeypatch.setattr(call_maps, "_left", lambda *args: right(*args) ** 1.1)
     figure = scope.look("attention", layer=0, head=0)
     assert figure.verdict.status == "refused"
     assert figure.verdict.reason.startswith("at token ")

@@ -32,6 +32,22 @@ def zero(host: Host) -> None:
     host.look_at(changed)
 
 
+def block(host: Host) -> None:
+    """Add the edit that stops the cursor's token from reading what it reads most."""
+    edit = host.grid.pane.knockout_here(host.state)
+    if edit is None:
+        host.tell(
+            "nothing to stop reading here: the row of a later token in the attention pane, of one "
+            "head, the mean or the maximum",
+            "warning",
+        )
+        return
+    if PANE not in host.grid.on_screen:
+        keys = host.user.keymap.filled("{undo} takes it back, {workspace-what-if} lists all")
+        host.tell(f"{edit}; {keys}")
+    host.look_at(host.state.with_edit(edit))
+
+
 def _nothing(host: Host) -> str:
     if host.state.info is None:
         return "the model is not there yet"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 GRAMMAR = (
-    "→ completes · zero, mean, scale, patch, steer, swap, freeze · head, neuron, mlp, layer · @-1"
+    "→ completes · zero, mean, scale, patch, steer, swap, freeze, block · head, neuron, mlp · @-1"
 )
 """The label of the line: actions, parts, positions; the help page has the full grammar."""
 NEXT, NORM = "edit-next", "edit-norm"

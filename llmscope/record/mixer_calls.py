@@ -1,8 +1,8 @@
 """What the function received that mixes the tokens of a layer without attention, and what it gave.
 
 While a pass runs, the functions of `llmscope.models.recurrences` are replaced in the files of the
-layers by ones that delegate, and notify the layer that is running. Layers with attention alone have
-no part in it.
+layers by ones that delegate, and notify the layer that is running; what they give may be altered.
+Layers with attention alone have no part in it.
 """
 
 from __future__ import annotations
@@ -109,10 +109,15 @@ class MixerListener(Protocol):
         """
 
 
+Alter = Callable[[str, dict[str, Any], Tensor], Tensor]
+"""Returns a function's output, changed, from its name, its arguments by name and its output."""
+
+
 class _Running(threading.local):
-    """The layer whose recurrence is running in a thread."""
+    """The layer whose recurrence is running in a thread, and what alters its outputs."""
 
     listener: MixerListener | None = None
+    alter: Alter | None = None
 
 
 _running = _Running()
@@ -130,6 +135,14 @@ def begin(listener: MixerListener) -> None:
 def end() -> None:
     """Notify no listener any more."""
     _running.listener = None
+
+
+def alter_outputs(alter: Alter | None) -> None:
+    """Alter the outputs of the calls that follow in this thread.
+
+    None: alter nothing any more. A listener receives what was altered.
+    """
+    _running.alter = alter
 
 
 @contextmanager
@@ -173,15 +186,19 @@ def _notifying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        listener = _running.listener
-        if listener is None:
+        listener, alter = _running.listener, _running.alter
+        if listener is None and alter is None:
             return function(*args, **kwargs)
         result = function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         several = isinstance(result, tuple)
         output = result[0] if several else result
-        changed = listener.mixer_called(name, dict(bound.arguments), output)
+        changed = output
+        if alter is not None:
+            changed = alter(name, dict(bound.arguments), changed)
+        if listener is not None:
+            changed = listener.mixer_called(name, dict(bound.arguments), changed)
         if changed is output:
             return result
         return (changed, *result[1:]) if several else changed
