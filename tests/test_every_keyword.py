@@ -323,6 +323,7 @@ CALLS: dict[str, Call] = {
             "device": "mps",
             "dtype": "bfloat16",
             "backend": "llama.cpp",
+            "cache_type": "q8_0",
             "adapters": ["nowhere/adapter"],
             "reward": "nowhere/reward",
             "progress": hears,
