@@ -280,7 +280,7 @@ def test_typing_on_reuses_the_rows_before():
 def test_a_backend_that_masks_its_attention_itself_is_refused():
     loaded = scope_for(small_model("llama")).loaded_model
     scope = Scope(replace(loaded, backend="llama.cpp"))
-    with pytest.raises(ScopeError, match="llama.cpp masks its attention itself"):
+    with pytest.raises(ScopeError, match=r"llama\.cpp masks its attention itself"):
         scope.record(A, edits=["block head 1.2 from @2"])
 
 
