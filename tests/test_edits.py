@@ -105,6 +105,8 @@ def edits(draw):
             where=where,
             place=name.place,
         )
+    if action in ("force", "forbid"):
+        return Edit(action, "expert", draw(LAYERS), draw(LAYERS), where=where)
     if action == "block":
         part, source = draw(st.sampled_from(READERS)), draw(wheres().filter(EVERYWHERE.__ne__))
         index = draw(LAYERS) if part == "head" else None
@@ -166,6 +168,8 @@ def test_what_is_written_reads_as_the_same_edit(edit):
             "block head 5.3 @-1 from @2",
             Edit("block", "head", 5, 3, where=Where(-1, -1), source=Where(2, 2)),
         ),
+        ("force expert 5.12 @-1", Edit("force", "expert", 5, 12, where=Where(-1, -1))),
+        ("forbid expert -1.3", Edit("forbid", "expert", -1, 3)),
         ("block attention 4 from @2..", Edit("block", "attention", 4, source=Where(2))),
         ("zero layer 4 @3..7", Edit("zero", "layer", 4, where=Where(3, 7))),
         ("scale mlp 7 0.5 @3..", Edit("scale", "mlp", 7, factor=0.5, where=Where(3))),

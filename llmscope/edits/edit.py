@@ -13,8 +13,21 @@ from llmscope.edits.grammar import FEATURES, TOKENS
 from llmscope.edits.place_kinds import PLACE_KINDS
 from llmscope.errors import ScopeError, WrongUseError
 
-Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "block", "own"]
-Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature"]
+Action = Literal[
+    "zero",
+    "mean",
+    "scale",
+    "set",
+    "patch",
+    "steer",
+    "swap",
+    "freeze",
+    "block",
+    "force",
+    "forbid",
+    "own",
+]
+Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature", "expert"]
 Reader = Literal["head", "attention", "mlp", "logits"]
 
 FILE = ".safetensors"
@@ -213,7 +226,7 @@ class Edit:
     Attributes:
         action, part: the operation and the part of the model that it changes.
         layer: the layer; None: the embedding, or the final norm.
-        index: the head, the neuron or the feature; None: the whole part.
+        index: the head, the neuron, the feature or the expert; None: the whole part.
         expert: the number of the expert whose neuron `index` is, or `shared`, that of the shared
             ones; empty: `index` counts all neurons of the layer.
         norm: `attention` or `mlp`, the reader of the norm, or `final`.

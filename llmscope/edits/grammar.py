@@ -20,6 +20,8 @@ swap LAYER TOKEN TOKEN [@WHERE]         two tokens change places in the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 block READER [@WHERE] from @WHERE       attention knockout: these tokens, or all later ones, no
                                         longer read those
+force expert LAYER.EXPERT [@WHERE]      the router has to choose it, in place of the weakest
+forbid expert LAYER.EXPERT [@WHERE]     the router cannot choose it: the next best runs
 
 PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER; of a
         mixture of experts neuron LAYER.EXPERT.NEURON, or LAYER.shared.NEURON of the shared experts
@@ -28,6 +30,8 @@ READER  head LAYER.HEAD, or attention LAYER for all heads. Of a softmax the mask
         and the keys that remain share the attention; of a layer with an exact map, such as Mamba or
         linear attention, what the map says is read is taken away, and no other weight changes.
         A token that is named on both sides does not read itself either; some key has to remain.
+EXPERT  from 0. A forced expert has the weight that the model's gating gives to its own score; all
+        that the router computes before and after its choice is the model's.
 RECEIVER
         head LAYER.HEAD.q, .k or .v: the queries, keys or values of a head; head LAYER.HEAD, all
         three; attention LAYER, mlp LAYER, or logits. It reads the stream with what the edit changes
@@ -72,6 +76,8 @@ EXAMPLES = (
     'swap 6 " Paris" " Rome" @-1',
     "freeze norm final",
     "block head 5.3 @-1 from @2",
+    "force expert 5.12 @-1",
+    "forbid expert 5.12",
 )
 
 PATTERNS = {
@@ -84,11 +90,14 @@ PATTERNS = {
     "swap": "swap LAYER TOKEN TOKEN [@WHERE]",
     "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
     "block": "block head LAYER.HEAD|attention LAYER [@WHERE] from @WHERE",
+    "force": "force expert LAYER.EXPERT [@WHERE]",
+    "forbid": "forbid expert LAYER.EXPERT [@WHERE]",
 }
 """The grammar of each edit on one line, by its first word."""
 
 PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
 EXPERT_NEURONS = "LAYER.EXPERT.NEURON, such as neuron 5.12.340 or neuron 5.shared.7"
+EXPERTS = "LAYER.EXPERT, such as force expert 5.12 @-1 or forbid expert 5.12"
 READERS = "block head 5.3 @-1 from @2 or block attention 5 from @2"
 SENDERS = "head 5.3, attention 5 or mlp 5"
 RECEIVERS = "head 7.2, head 7.2.q (or k, v), attention 7, mlp 7 or logits"

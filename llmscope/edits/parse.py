@@ -349,6 +349,15 @@ def _block(words: _Words, action: Action) -> Edit:
     return replace(edit, source=source)
 
 
+def _route(words: _Words, action: Action) -> Edit:
+    if not words.take("expert"):
+        raise _Unfit(f"a router can {action} an expert, and nothing else", grammar.EXPERTS)
+    layer, _, expert = words.next("which expert").partition(".")
+    at = _integer(layer, "the layer", grammar.EXPERTS)
+    number = _integer(expert, "the expert", grammar.EXPERTS)
+    return Edit(action, "expert", at, number, where=words.where())
+
+
 _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "zero": _ablation,
     "mean": _ablation,
@@ -359,4 +368,6 @@ _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "swap": _swap,
     "freeze": _freeze,
     "block": _block,
+    "force": _route,
+    "forbid": _route,
 }

@@ -61,7 +61,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
 
     With a span, only the queries in it; with a pool, the maximum of each block of pool × pool
     cells. All heads of a long prompt are always pooled, so that there are at most 2²⁴ cells.
-    `extra`: layer, head (null for several), heads, mode, special (whether each token is special).
+    `extra`: layer, head (null for several), heads, mode, special (whether each token is special),
+    and where edits block reading in all heads that are shown, `blocked`: [query, first key, last].
     """
     length, mapped = len(recording), recording.model.anatomy.layers[focus.layer].mapped
     heads = recording.model.anatomy.heads_at(focus.layer)
@@ -99,8 +100,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
             "mode": focus.mode,
             "special": special,
             **({} if mapped is None else {"rule": mapped.rule.name, "of": mapped.rule.unit}),
+            **_blocked(recording, focus, rows),
         },
     )
+
+
+def _blocked(recording: Recording, focus: Focus, rows: range) -> dict[str, list[list[int]]]:
+    """Return what edits let no query read in the heads that are shown: query, first and last key.
+
+    Empty if there is no such edit in the layer.
+    """
+    heads = (None, focus.head) if focus.mode in SINGLE else (None,)
+    knockouts = [each for each in recording.knockouts(focus.layer) if each.head in heads]
+    if not knockouts or focus.mode == "rollout":
+        return {}
+    ranges = []
+    for knockout in knockouts:
+        for query in sorted(set(rows) & set(knockout.rows)):
+            last = min(knockout.keys.stop - 1, query if knockout.itself else query - 1)
+            if last >= knockout.keys.start:
+                ranges.append([query, knockout.keys.start, last])
+    return {"blocked": ranges}
 
 
 def _title(focus: Focus, heads: int) -> str:
@@ -260,6 +280,10 @@ def describe_cursor(figure: Figure, focus: Focus) -> Iterator[str]:
     index = queries.index(focus.position)
     if index is None or queries.step > 1 or keys.step > 1:
         return
+    for query, first, last in figure.extra.get("blocked", ()):
+        if query == queries.start + index:
+            others = f" and {last - first} more" * (last > first)
+            yield f"may not read {quoted_token(keys.labels[first])}{others}: blocked by an edit"
     shares = figure.values[..., index, :].mean(0) if heads else figure.values[index]  # [key]
     known = np.flatnonzero(np.isfinite(shares))
     if not len(known):

@@ -23,6 +23,7 @@ from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
 from llmscope.record.feature_change import FeatureChange, SeenTensor
 from llmscope.record.knockouts import Knockout, knocked_out
 from llmscope.record.norms import take_apart
+from llmscope.record.router_choices import RouterChoice, rerouted
 from llmscope.record.sites import Site
 from llmscope.support.arguments import quoted
 
@@ -150,7 +151,8 @@ class Swap:
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added, swap, frozen, function, feature, edge and knockout is set.
+    Exactly one of factor, values, added, swap, frozen, function, feature, edge, knockout and
+    choice is set.
 
     Attributes:
         site: which tensor.
@@ -167,6 +169,7 @@ class Change:
         feature: the change of a feature's activation.
         edge: the end of an edge, whose layer is the sender's.
         knockout: what the rows do not read; its site is `mixing`.
+        choice: the expert that is forced or forbidden there; its site is `routing`.
         sender: the change of what the sender of the edge writes; None if Δ is known.
         recorded: what the feature's change, or the edge, added in the pass of a recording, before
             rounding. [row, column]
@@ -185,6 +188,7 @@ class Change:
     feature: FeatureChange | None = None
     edge: Edge | None = None
     knockout: Knockout | None = None
+    choice: RouterChoice | None = None
     sender: Change | None = None
     recorded: Tensor | None = None
 
@@ -349,6 +353,7 @@ def attached(
     added: dict[Change, Tensor] = {}
     mixtures: dict[int, MixturePass] = {}
     knockouts: defaultdict[int, list[tuple[slice, Knockout]]] = defaultdict(list)
+    choices: defaultdict[int, list[tuple[slice, RouterChoice]]] = defaultdict(list)
 
     def put(at: tuple[nn.Module, bool], rank: int, prompts: slice, step: Step) -> None:
         placed.setdefault(at, []).append((rank, prompts, step))
@@ -359,6 +364,9 @@ def attached(
             return
         if change.knockout is not None:
             knockouts[change.layer].append((prompts, change.knockout))
+            return
+        if change.choice is not None:
+            choices[change.layer].append((prompts, replace(change.choice, rows=change.rows)))
             return
         step: Step = change.apply
         if change.feature is not None:
@@ -386,6 +394,8 @@ def attached(
         for layer, of_layer in knockouts.items():
             parts = anatomy.layers[layer]
             stack.enter_context(knocked_out(parts, of_layer, start, _register))
+        for layer, chosen in choices.items():
+            stack.enter_context(rerouted(anatomy.layers[layer], chosen, start, _register))
         for layer, mixture in mixtures.items():
             module = anatomy.layers[layer].mlp_input_module
             assert module is not None

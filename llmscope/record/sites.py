@@ -24,13 +24,14 @@ Site = Literal[
     "mlp_module",
     "edge",
     "mixing",
+    "routing",
 ]
 """The changed tensor: the stream before a layer, the heads' outputs (input of the output
 projection; of a recurrence, what its function gives, before any gate, norm or projection), the
 neurons' activations (input of the down projection), a part's write to the stream, the MLP's input,
 a norm's output, or what the attention or the MLP gives to the norm behind it. An edge is no tensor
 of its own: one part reads a stream that no other part reads. The mixing is what tokens read from
-earlier ones, which a knockout takes away."""
+earlier ones, which a knockout takes away; the routing is a router's choice of experts."""
 
 
 class NoPlace(ValueError):  # noqa: N818 - a finding

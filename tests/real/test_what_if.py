@@ -196,3 +196,34 @@ def test_what_the_documentation_says_of_paths(smollm2, names):
     )
     assert [values[0, 9], values[21, 9]] == pytest.approx([0.31, 0.10], abs=0.006)
     assert max(np.nanmax(np.abs(queries)), np.nanmax(np.abs(keys))) < 0.05
+
+
+def test_a_word_that_the_last_token_may_not_read_is_not_repeated(smollm2, plain):
+    """Attention knockout, beside a mask by hand: docs/what-if.md."""
+    text = "The vase, the piano, the lantern, the pigeon. The vase, the piano, the lantern, the"
+    edits = [f"block attention {layer} @-1 from @10" for layer in range(30)]
+    recording = smollm2.record(text, edits=edits)
+    assert recording.prompt.labels[10] == " pigeon"
+    count = len(recording)
+    mask = torch.zeros(1, 1, count, count).masked_fill(
+        torch.ones(count, count).triu(1).bool(), -torch.inf
+    )
+    mask[0, 0, -1, 10] = -torch.inf
+    hooks = [
+        layer.self_attn.register_forward_pre_hook(
+            lambda _, args, kwargs: (args, {**kwargs, "attention_mask": mask}), with_kwargs=True
+        )
+        for layer in plain.model.layers
+    ]
+    try:
+        with torch.no_grad():
+            logits = plain(input_ids=torch.tensor([recording.prompt.ids])).logits[0, -1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert float((recording.logits - logits).abs().max()) < 1e-4 * float(logits.abs().max())
+    shares = {}
+    for name, of in (("base", recording.base), ("edited", recording)):
+        figure = smollm2.look("next-token", recording=of)
+        shares[name] = (figure.axes[0].labels[0], round(float(figure.values[0]), 3))
+    assert shares == {"base": (" pigeon", 0.892), "edited": (" lantern", 0.500)}

@@ -368,11 +368,12 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
 def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return what an MLP gives, before a norm behind it, from its activations. [row, width]
 
-    Of experts the MLP runs again on what it read, unless a neuron of one is changed.
+    Of experts the MLP runs again on what it read, unless a neuron, or their choice, is changed.
     """
     parts = recording.model.anatomy.layers[layer]
     sites = [(change.site, change.layer) for change in recording.changes]
-    if parts.neurons is not None and ("neurons", layer) in sites:
+    rerouted = {("neurons", layer), ("routing", layer)}
+    if parts.neurons is not None and rerouted & set(sites):
         module_output: Tensor = _mixed(recording, parts.neurons, layer, rows)
     elif parts.down is not None and parts.experts is None:
         module_output = parts.down(activations(recording, layer, rows))

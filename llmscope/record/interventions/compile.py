@@ -12,6 +12,7 @@ from llmscope.edits import EVERYWHERE, SHARED, Edit, Receiver
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import Layer, inputs_of
+from llmscope.models.expert_neurons import AWAY
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, OwnFunction, Swap, site_of
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
@@ -20,6 +21,7 @@ from llmscope.record.derive.token_maps import call_of
 from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.knockouts import Knockout
+from llmscope.record.router_choices import RouterChoice
 from llmscope.record.sites import Site
 from llmscope.support.arguments import quoted
 
@@ -138,6 +140,8 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     rows = edit.where.rows(len(base))
     if edit.action == "block":
         return [_knockout(edit, rows, grounds)]
+    if edit.part == "expert":
+        return [_routing(edit, rows, base)]
     if edit.part in SITES and edit.part != "stream":
         # Before resolving the head or neuron: a layer without any then gives the reason.
         _check_trust(placed(replace(edit, index=None), base), grounds)
@@ -203,6 +207,23 @@ def _knockout(edit: Edit, rows: range, grounds: EditContext) -> Change:
         )
     knockout = Knockout(placed(edit, base).index, rows, keys, itself, name)
     return Change("mixing", layer, rows, knockout=knockout)
+
+
+def _routing(edit: Edit, rows: range, base: Recording) -> Change:
+    """Return the change that forces or forbids an expert; see `llmscope.record.router_choices`."""
+    layer = placed(replace(edit, index=None), base).layer
+    assert layer is not None
+    assert edit.index is not None
+    parts = base.model.anatomy.layers[layer]
+    if parts.neurons is None or parts.mlp_input_module is None:
+        raise ScopeError(
+            f"layer {layer}: {parts.no_neurons or 'it has no experts'}", "another layer"
+        )
+    if parts.neurons.away:
+        raise ScopeError(AWAY, "another model")
+    expert = _index(edit.index, parts.neurons.weights.count, "expert", f"in layer {layer}")
+    choice = RouterChoice(expert, edit.action == "force", rows, str(edit))
+    return Change("routing", layer, rows, choice=choice)
 
 
 def _check_trust(edit: Edit, grounds: EditContext) -> None:

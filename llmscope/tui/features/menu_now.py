@@ -89,7 +89,7 @@ def _read_file(host: Host) -> Now:
 
 def _needs_edit(host: Host) -> Now:
     edit = host.state.chosen_edit
-    return _off("no edit is listed") if edit is None else Now(display_text(str(edit)))
+    return _off("no edit is listed") if edit is None else Now(display_text(str(edit.edit)))
 
 
 def _all_edits(host: Host) -> Now:

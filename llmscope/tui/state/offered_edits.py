@@ -32,6 +32,7 @@ class Offered:
         feature: the chosen feature, as edits name it; empty without one.
         dictionary: whether there is a dictionary of features.
         key: the position of a token that later ones read.
+        experts: the layers whose experts were found.
     """
 
     layer: int
@@ -41,6 +42,7 @@ class Offered:
     feature: str = ""
     dictionary: bool = False
     key: int = 0
+    experts: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, state: ViewState, figures: FigureStore) -> Offered | None:
@@ -63,6 +65,7 @@ class Offered:
             "" if feature is None else str(feature.feature),
             state.dictionary is not None,
             max(0, min(state.focus.position, len(state.tokens) - 2)),
+            tuple(layer for layer, *_ in state.info.expert_neurons),
         )
 
     @property
@@ -115,6 +118,11 @@ class Offered:
         if self.head is not None:
             yield f"block head {layer}.{index or self.head} @-1 from @{self.key}"
         yield f"block attention {layer} @-1 from @{self.key}"
+        if layer in self.experts:
+            expert = (index or self.neuron).partition(".")[0]
+            expert = expert if expert.isdecimal() else "0"
+            yield f"force expert {layer}.{expert} @-1"
+            yield f"forbid expert {layer}.{expert} @-1"
 
 
 def can_quote(token: str) -> bool:

@@ -83,7 +83,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("cancel", "back", only=("walkthrough",)),
         Hint("write-token", "generate it", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
-        Hint("edit-block", "stop reading", only=("overview", "heads")),
+        Hint("edit-block", "stop reading", only=("heads",)),
         Hint("find-feature", "find feature", only=("features",)),
         Hint("dictionaries", "dictionaries", only=("features",)),
         Hint("versus", "versus", only=("answer",)),

@@ -10,6 +10,8 @@ import torch
 
 from llmscope.edits import parse
 from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+from llmscope.lenses.attention import describe_cursor
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
@@ -295,3 +297,23 @@ def test_a_gradient_passes_a_masked_softmax_and_is_refused_by_a_map():
     refused = scope.look("saliency", recording=recording, mode="gradient").verdict
     assert refused.status == "refused"
     assert "no gradient passes what a map takes away" in refused.reason
+
+
+def test_a_blocked_cell_is_told_from_one_that_is_0():
+    scope = scope_for(small_model("llama"))
+    recording = scope.record(
+        A, edits=["block head 1.2 @-1 from @7..8", "block attention 1 from @4"]
+    )
+    rows = [[query, 4, 4] for query in range(5, 13)]
+    figure = scope.look("attention", recording=recording, layer=1, head=2)
+    assert figure.extra["blocked"] == [[12, 7, 8], *rows]
+    mean = scope.look("attention", recording=recording, layer=1, mode="mean")
+    assert mean.extra["blocked"] == rows
+    for plain in (recording.base, recording):
+        layer = 1 if plain is recording.base else 0
+        other = scope.look("attention", recording=plain, layer=layer, head=2)
+        assert "blocked" not in other.extra
+    told = list(describe_cursor(figure, Focus(layer=1, head=2, position=12)))
+    assert "and 1 more: blocked by an edit" in told[0]
+    assert "blocked" in told[1]
+    assert not any("blocked" in part for part in describe_cursor(figure, Focus(1, 2, position=3)))

@@ -79,6 +79,20 @@ def test_a_line_goes_on_at_the_place_that_it_names() -> None:
             parse(line)
 
 
+def test_knockouts_and_router_what_ifs_are_completed() -> None:
+    offered = Offered(4, 0, "7.12", key=2, experts=(4,))
+    completions = {
+        "block": "block head 4.0 @-1 from @2",
+        "block head 3.1": "block head 3.1 @-1 from @2",
+        "block attention 3": "block attention 3 @-1 from @2",
+        "force": "force expert 4.7 @-1",
+        "forbid expert 4.9": "forbid expert 4.9 @-1",
+        "force expert 3": "",
+    }
+    assert {typed: offered.complete(typed) for typed in completions} == completions
+    assert all(parse(line) for line in completions.values() if line)
+
+
 def test_a_place_that_the_model_lacks_is_told(town: Scope) -> None:
     info = town.info()
     assert flaw(parse("zero head 6.0"), info) == "there is no layer 6: 0 to 5"
