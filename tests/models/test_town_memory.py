@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 
 import llmscope
 from llmscope.models.sources import builtin
@@ -89,3 +90,16 @@ def test_a_letter_costs_a_letter():
 def test_it_is_small():
     folder = builtin.home() / "town-memory"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
+
+
+def test_the_rule_that_trains_is_that_of_the_library():
+    from transformers.models.qwen3_5.modeling_qwen3_5 import torch_chunk_gated_delta_rule as library
+
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 70, 2, 32, generator=generator) for _ in range(3))
+    g = -torch.rand(2, 70, 2, generator=generator)
+    beta = torch.rand(2, 70, 2, generator=generator)
+    shared = {"g": g, "beta": beta, "use_qk_l2norm_in_kernel": True}
+    given, _ = part("memory").delta_rule(query, key, value, **shared)
+    own, _ = library(query, key, value, initial_state=None, output_final_state=False, **shared)
+    assert float((given - own).abs().max()) <= 1e-5 * float(own.abs().max())

@@ -29,7 +29,9 @@ def figures(recording, layer):
     parts = recording.model.anatomy.layers[layer]
     if parts.mapped is not None:
         rows = range(len(recording))
-        streams.append(token_maps.reduced_maps(recording, layer, rows, largest=True).numpy())
+        # Not the largest of all heads: of two that are all but equal, rounding chooses.
+        streams.append(token_maps.reduced_maps(recording, layer, rows, largest=False).numpy())
+        streams.append(token_maps.whole_map(recording, layer, 1, rows).numpy())
         streams += [part.numpy() for part in token_maps.mixed_by_maps(recording, layer, [0], rows)]
     elif parts.attention is not None:
         exact.append(tensors.pattern(recording, layer).numpy())

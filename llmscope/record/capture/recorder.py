@@ -250,7 +250,8 @@ class Recorder:
         else:
             # A state is left where this edit began: the next one will begin there too.
             stops, ends = [], {*range(EVERY, length, EVERY), shared}
-            if self._fewest > 1 and not start:  # the next letter begins there
+            if length - start >= EVERY or (self._fewest > 1 and not start):
+                # The next letter begins there, or another one in the place of the last.
                 ends.add(length - self._fewest)
             for stop in sorted(ends):
                 done = stops[-1] if stops else start

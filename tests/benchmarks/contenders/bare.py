@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
@@ -513,13 +514,15 @@ class Contender:
 
     def _cached(self, length: int, kept: int, **asked: bool) -> Job:
         ids = self.ids(length)
-        cache = DynamicCache()
+        config = self.model.config
+        hybrid = "linear_attention" in (getattr(config, "layer_types", None) or ())
+        cache = DynamicCache(config=config) if hybrid else DynamicCache()
         self.model(input_ids=ids[:, :kept], cache=cache, use_cache=True, logits_to_keep=1)
-        held = [(layer.keys, layer.values) for layer in cache.layers]
+        held = [deepcopy(vars(layer)) if hybrid else copy(vars(layer)) for layer in cache.layers]
 
         def reset() -> None:
-            for layer, (keys, values) in zip(cache.layers, held, strict=True):
-                layer.keys, layer.values = keys, values
+            for layer, parts in zip(cache.layers, held, strict=True):
+                vars(layer).update(deepcopy(parts) if hybrid else parts)
 
         def run() -> Any:
             return self.model(
