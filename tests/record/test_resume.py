@@ -152,3 +152,11 @@ def test_nothing_is_left_on_the_model():
     live.record(prompt_of(range(3, 20)))
     live.record(prompt_of(range(3, 21)))
     assert torch.equal(live.model.module(ids, use_cache=False).logits, before)
+
+
+def test_windows_beside_states_are_not_reused():
+    """RecurrentGemma passes its probe, and was wrong after sixty edits."""
+    live, reference = recorders("recurrent_gemma")
+    ids = list(range(3, 30))
+    check(live, reference, ids)
+    assert check(live, reference, [*ids, 5]).reused == 0
