@@ -11,6 +11,8 @@ from llmscope.errors import option
 from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.files.json_file import read_json
 from llmscope.models.sources import builtin
+from llmscope.models.sources.lm_studio import lm_studio_files
+from llmscope.models.sources.ollama import ollama_models
 from llmscope.models.spec import sources
 from llmscope.support.text import told
 
@@ -53,7 +55,7 @@ class LocalModels:
 
 
 def local_models() -> LocalModels:
-    """Return the built-in models and those in the hub's cache and in llmscope's own cache."""
+    """Return the built-in models, and those that the hub, llmscope, Ollama and LM Studio keep."""
     from huggingface_hub import constants
 
     warnings: list[str] = []
@@ -72,6 +74,10 @@ def stored(warnings: list[str]) -> Iterator[Stored]:
     for repository, revision in revisions:
         yield from _hub(repository, revision, converted)
     yield from _pypi(cache_folder() / "pypi", converted)
+    for model in ollama_models():
+        yield _gguf(f"ollama:{model.name}", "ollama", model.path, model.bytes, converted)
+    for path, size in lm_studio_files():
+        yield _gguf(str(path), "gguf", path, size, converted, "in LM Studio")
     yield from converted.others()
     for source in sources().values():
         if source.stored is None:
@@ -186,6 +192,17 @@ def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stor
         architecture = _architecture(folder / "config.json")
         notes = tuple(_doubts(files, architecture))
         yield Stored(f"{repository}{at}", "hub", folder, rest, 0, architecture, notes)
+
+
+def _gguf(
+    spec: str, source: str, path: Path, size: int, converted: _Converted, *notes: str
+) -> Stored:
+    """Return a GGUF file that another program keeps."""
+    checkpoint = converted.of(path)
+    if checkpoint is None:
+        return Stored(spec, source, path, size, notes=notes)
+    architecture = _architecture(checkpoint / "config.json")
+    return Stored(spec, source, path, size, _size(checkpoint), architecture, notes)
 
 
 def _doubts(files: Iterable[str], architecture: str) -> Iterator[str]:

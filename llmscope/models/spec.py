@@ -30,6 +30,10 @@ _PACKAGE = re.compile(
 )
 
 
+# Up to three names and a tag, as Ollama lists its models.
+_OLLAMA = re.compile(r"([\w.-]+(?:/[\w.-]+){0,2})(?::([\w.-]+))?", re.ASCII)
+
+
 @dataclass(frozen=True)
 class Spec:
     """The source of a model.
@@ -37,7 +41,8 @@ class Spec:
     Attributes:
         text: the text that the user gave, or the default.
         source: the name of its source.
-        name: the built-in's name, the hub id, the package, or the path of a folder or GGUF file.
+        name: the built-in's name, the hub id, the package, Ollama's name with its tag, or the path
+            of a folder or GGUF file.
         revision: branch, tag or commit of the hub; exact version of a package.
         file: the GGUF file inside a hub repository.
     """
@@ -166,12 +171,21 @@ def is_revision(text: str) -> bool:
 
 
 def _file(text: str, path: Path) -> Spec:
-    if path.suffix.lower() != ".gguf":
+    if path.suffix.lower() != ".gguf" and not _begins_as_gguf(path):
         raise ScopeError(
             f"{display_text(text)} is a file, but no GGUF file",
             "a .gguf file, or the folder that holds config.json",
         )
     return Spec(text, "gguf", str(path))
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Return whether a file of another name is a GGUF file, such as a blob of Ollama's."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _built_in(text: str) -> Spec:
@@ -185,6 +199,20 @@ def _package(text: str) -> Spec:
             f"{display_text(text)} names no package", "pypi:NAME or pypi:NAME==VERSION"
         )
     return Spec(text, "pypi", match[1], match[2])
+
+
+def _ollama(text: str) -> Spec:
+    match = _OLLAMA.fullmatch(text.removeprefix("ollama:"))
+    if match is None:
+        raise WrongUseError(
+            f"{display_text(text)} names no model of Ollama's", "ollama:NAME or ollama:NAME:TAG"
+        )
+    return Spec(text, "ollama", f"{match[1]}:{match[2] or 'latest'}")
+
+
+def is_gguf(text: str) -> bool:
+    """Return whether the text alone tells that it names a GGUF file."""
+    return text.lower().endswith(".gguf") or text.startswith("ollama:")
 
 
 def _looks_like_path(text: str) -> bool:
@@ -210,6 +238,7 @@ _OWN = (
     Source("builtin", "builtin:NAME", "built in", _built_in),
     Source("hub", "gpt2, org/name[@revision], org/name:FILE.gguf", "in the hub's cache"),
     Source("pypi", "pypi:NAME[==VERSION]", "packages", _package),
-    Source("gguf", "FILE.gguf", "converted files"),
+    Source("ollama", "ollama:NAME[:TAG]", "in Ollama", _ollama),
+    Source("gguf", "FILE.gguf", "GGUF files"),
     Source("folder", "a folder", "converted files"),
 )

@@ -111,11 +111,11 @@ class Loader:
         weights belong to this model: the user did not give them for the other. llama.cpp goes on,
         with the type of its cache, where the other is named as a GGUF file too.
         """
-        from llmscope.models.spec import DEFAULT
+        from llmscope.models.spec import DEFAULT, is_gguf
 
         if model == (self.model or DEFAULT):
             return replace(self, versus=None, versus_adapter=None)
-        onward = self.backend == "auto" or model.lower().endswith(".gguf")
+        onward = self.backend == "auto" or is_gguf(model)
         return replace(
             self,
             model=model,

@@ -41,7 +41,7 @@ def locate_gguf(spec: Spec, options: Options) -> GgufFile | None:
     Raises:
         ScopeError: the model does not exist, or its source cannot be reached.
     """
-    if spec.source not in ("gguf", "hub", "pypi"):
+    if spec.source not in ("gguf", "hub", "ollama", "pypi"):
         return None
     source = import_module(f"{__name__}.{spec.source}")
     file: GgufFile | None = source.locate(spec, options)
