@@ -91,7 +91,7 @@ class LlamaExperts(nn.Module):
             if torch.equal(chosen, own_choice) and torch.equal(weights, own_weights):
                 return own_output
         output = torch.zeros_like(rows)
-        for expert in chosen.unique().tolist():
+        for expert in sorted(set(chosen.flatten().tolist())):
             places, choices = (chosen == expert).nonzero(as_tuple=True)
             gate, up, down = (
                 self._backend.weights.expert(f"blk.{self._layer}.ffn_{part}_exps.weight", expert)
