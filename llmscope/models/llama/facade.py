@@ -13,7 +13,7 @@ kernel, and a norm is computed here: the same numbers to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.llama.experts import LlamaMixture, check_mixture
 from llmscope.models.llama.names import Names
 from llmscope.models.llama.process import LOGITS, LlamaProcess
-from llmscope.models.llama.sequences import Sequences
+from llmscope.models.llama.sequences import Sequences, TokenPass
 from llmscope.models.llama.weights import GgufWeights
 
 NO_GRADIENTS = "llama.cpp computes no gradients"
@@ -60,28 +60,57 @@ class LlamaPass:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     writes: list[dict[str, Tensor]] = field(default_factory=list)
+    _last_keys: list[Tensor] = field(default_factory=list)
 
     def run(self) -> None:
-        """Run the tokens."""
+        """Run the tokens. Prompts that are alike, as in a sweep of edits, run once."""
         self.writes = [{} for _ in self.ids]
-        results = [self._run(prompt) for prompt in range(len(self.ids))]
-        self.tensors = {
-            name: torch.stack([result[name] for result in results]) for name in self._wanted
-        }
-        self.logits = torch.stack([result[LOGITS] for result in results])
+        distinct = list[int]()
+        places = list[int]()
+        for prompt in range(len(self.ids)):
+            alike = (place for place, other in enumerate(distinct) if self._is_alike(prompt, other))
+            place = next(alike, None)
+            if place is None:
+                place = len(distinct)
+                distinct.append(prompt)
+            places.append(place)
+        names = self.backend.names
+        results = self._run([(prompt, 0) for prompt in distinct], names.wanted)
+        self._last_keys = [results[place][self.backend.sequences.key] for place in places]
+
+        def gather(name: str) -> Tensor:
+            if len(distinct) == 1:
+                tensor = results[0][name]
+                return tensor[None].expand(len(places), *tensor.shape)
+            return torch.stack([results[place][name] for place in places])
+
+        self.tensors = {name: gather(name) for name in (*names.wanted, *self._scores)}
+        self.logits = gather(LOGITS)
+
+    def _is_alike(self, prompt: int, other: int) -> bool:
+        """Return whether two prompts have the same tokens on top of the same prefix."""
+        if self.ids[prompt] != self.ids[other]:
+            return False
+        return self.past is None or torch.equal(self.past[prompt], self.past[other])
 
     @property
-    def _wanted(self) -> list[str]:
+    def _scores(self) -> tuple[str, ...]:
         names = self.backend.names
-        if not self.every:
-            return names.wanted
-        return [*names.wanted, *dict.fromkeys((names.scores, names.logits))]
+        return tuple(dict.fromkeys((names.scores, names.logits))) if self.every else ()
 
-    def _run(self, prompt: int) -> dict[str, Tensor]:
-        past = None if self.past is None else self.past[prompt]
-        return self.backend.sequences.decode(
-            self.ids[prompt], past, self._wanted, self.writes[prompt]
-        )
+    def _run(
+        self, prompts: Sequence[tuple[int, int]], wanted: Sequence[str]
+    ) -> list[dict[str, Tensor]]:
+        """Run prompts at once, each from one of its rows on, with what hooks changed in it."""
+        sequences, passes = self.backend.sequences, []
+        for prompt, start in prompts:
+            past = None if self.past is None else self.past[prompt].transpose(0, 1).flatten(1)
+            if start:
+                keys = self.backend.process.as_cached(self._last_keys[prompt][:start], "key")
+                past = keys if past is None else torch.cat([past, keys])
+            writes = {name: rows[start:] for name, rows in self.writes[prompt].items()}
+            passes.append(TokenPass(self.ids[prompt][start:], past, writes))
+        return sequences.decode(passes, [*wanted, *self._scores, sequences.key])
 
     def is_own(self, name: str, tensor: Tensor) -> bool:
         """Return whether a tensor is llama.cpp's own of this name."""
@@ -95,27 +124,30 @@ class LlamaPass:
     def exchange(self, name: str, tensor: Tensor) -> Tensor:
         """Return llama.cpp's own tensor; write a changed one into its pass first.
 
-        Only the prompts whose rows were changed run again.
+        Only the prompts whose rows were changed run again, together. If it is the stream that was
+        changed, of which alone the rest is computed, they run from their first changed row.
         """
         if self.is_own(name, tensor):
             return self.tensors[name]
-        pairs = zip(tensor, self.tensors[name], strict=True)
-        for prompt, (rows, computed) in enumerate(pairs):
-            if torch.equal(rows, computed):
+        names, changed = self.backend.names, list[tuple[int, int]]()
+        for prompt, (rows, computed) in enumerate(zip(tensor, self.tensors[name], strict=True)):
+            differing = (rows != computed).any(-1).nonzero()
+            if not len(differing):
                 continue
+            alone = names.is_stream(name) and not self.writes[prompt]
             self.writes[prompt][name] = rows.detach().clone()
-            self._replace(prompt, self._run(prompt))
+            changed.append((prompt, int(differing[0]) if alone else 0))
+        after = [*names.wanted_from(names.layer_of(name)), *self._scores]
+        after += [names.embedded] if name == names.embedded else []
+        results = self._run(changed, after)
+        for each in after:  # hooks may hold the tensors that were handed out so far
+            self.tensors[each] = self.tensors[each].clone()
+        self.logits = self.logits.clone()
+        for (prompt, start), result in zip(changed, results, strict=True):
+            for each in after:
+                self.tensors[each][prompt, start:] = result[each]
+            self.logits[prompt] = result[LOGITS]
         return self.tensors[name]
-
-    def _replace(self, prompt: int, result: Mapping[str, Tensor]) -> None:
-        """Replace the tensors of a prompt. Hooks may hold the only one's: it gets new ones."""
-        if len(self.ids) == 1:
-            self.tensors = {name: result[name][None] for name in self._wanted}
-            self.logits = result[LOGITS][None]
-            return
-        for name in self._wanted:
-            self.tensors[name][prompt] = result[name]
-        self.logits[prompt] = result[LOGITS]
 
 
 class Backend:

@@ -79,15 +79,27 @@ class Names:
             return self.embedded if not layer else f"{self.parts['after']}-{layer - 1}"
         return f"{self.parts[part]}-{layer}"
 
+    def is_stream(self, name: str) -> bool:
+        """Return whether a tensor is the stream before a layer or after the last one."""
+        return name == self.embedded or name.startswith(f"{self.parts['after']}-")
+
     @property
     def wanted(self) -> list[str]:
         """The names of all tensors that a pass hands out."""
-        layers = range(self.layers)
-        return [
-            self.embedded,
-            *(f"{name}-{layer}" for layer in layers for name in self.parts.values()),
-            self.normed,
-        ]
+        return [self.embedded, *self.wanted_from(0)]
+
+    def wanted_from(self, layer: int) -> list[str]:
+        """Return the names of the tensors of a layer, of those after it, and of the final norm."""
+        layers = range(layer, self.layers)
+        parts = (f"{name}-{each}" for each in layers for name in self.parts.values())
+        return [*parts, self.normed]
+
+    def layer_of(self, name: str) -> int:
+        """Return the layer that a tensor is of; behind the last one, their number."""
+        if name == self.embedded:
+            return 0
+        number = name.rpartition("-")[2]
+        return int(number) if number.isdigit() else self.layers
 
     @property
     def by_table(self) -> bool:

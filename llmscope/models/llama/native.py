@@ -27,7 +27,7 @@ NAME_BYTES = 64
 SOURCE_COUNT = 4
 """Number of a tensor's sources that are searched for weights."""
 F32, F16, I32 = 0, 1, 26
-SEQUENCES = 8
+SEQUENCES = 16
 """Number of token sequences in the KV cache."""
 LOGITS = "logits"
 SOFTMAX, CAPPED = "kq_soft_max", "kq_scaled_1"
@@ -254,7 +254,7 @@ class _Model:
         self._surveying, self.seen, self.scales, self.visible = True, {}, [], []
         self.rotations = {}
         try:
-            self.decode(0, 0, 0, ids, [SOFTMAX], [])
+            self.decode([[0, 0, 0, ids]], [SOFTMAX], [])
         finally:
             self._surveying = False
         self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
@@ -280,11 +280,11 @@ class _Model:
         window = max(0, int(self.lib.llama_model_n_swa(self.model)))
         if not window:
             return [0] * len(self.scales)
-        self.decode(0, 0, 0, ids[:2], [], [])
+        self.decode([[0, 0, 0, ids[:2]]], [], [])
         self.lib.llama_memory_seq_add(self.memory, 0, 1, 2, window)
         self._surveying, self.scales, self.visible = True, [], []
         try:
-            self.decode(0, 0, window + 2, ids[2:3], [SOFTMAX], [])
+            self.decode([[0, 0, window + 2, ids[2:3]]], [SOFTMAX], [])
         finally:
             self._surveying = False
             self.lib.llama_memory_seq_rm(self.memory, 0, -1, -1)
@@ -301,8 +301,8 @@ class _Model:
         if name in self._writes:
             if not whole:
                 raise NativeError(f"{name} has gaps in memory")
-            offset = self._writes[name][0] + begin * bytes_per_row
-            self.base.ggml_backend_tensor_set(address, self.address + offset, 0, size)
+            for row, offset, length in self._writes[name]:
+                self._write(address, row, offset, length, bytes_per_row)
         if name in self._wanted:
             if name not in self._places:
                 self._places[name] = [self._end, bytes_per_row // 4]
@@ -314,6 +314,16 @@ class _Model:
                 self.base.ggml_backend_tensor_get(address, self.address + offset, 0, size)
             else:
                 self._gather(tensor, shape, self.address + offset)
+
+    def _write(self, address: int, row: int, offset: int, length: int, bytes_per_row: int) -> None:
+        """Write what lies in the shared memory into those of its rows that run now."""
+        first = max(row, self._start)
+        last = min(row + length // bytes_per_row, self._start + self._count)
+        if first < last:
+            place = self.address + offset + (first - row) * bytes_per_row
+            target = (first - self._start) * bytes_per_row
+            size = (last - first) * bytes_per_row
+            self.base.ggml_backend_tensor_set(address, place, target, size)
 
     def _gather(self, tensor: Any, shape: list[int], place: int) -> None:
         """Copy a tensor that is a part of a larger one, such as the queries of fused weights."""
@@ -332,57 +342,72 @@ class _Model:
             self.base.ggml_backend_tensor_get(address, place, offset, size)
             place += size
 
-    def decode(
-        self,
-        sequence: int,
-        source: int,
-        keep: int,
-        ids: list[int],
-        wanted: list[str],
-        writes: list[Any],
-    ) -> list[Any]:
-        """Run tokens after the first `keep` of a sequence, and return where the tensors are."""
-        lib, ffi = self.lib, self.ffi
-        if source != sequence:
-            lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
-            if keep:
-                lib.llama_memory_seq_cp(self.memory, source, sequence, 0, keep)
-        elif not lib.llama_memory_seq_rm(self.memory, sequence, keep, -1):
-            raise NativeError("its cache cannot be cut back to a prefix")
-        self._wanted, self._writes = frozenset(wanted), {name: rest for name, *rest in writes}
-        self._places, self._error, self._total = {}, "", len(ids)
-        self._end = max((offset + size for _, offset, size in writes), default=0)
+    def decode(self, runs: list[Any], wanted: list[str], writes: list[Any]) -> list[Any]:
+        """Run tokens of several sequences at once; see `decode` below."""
+        lib = self.lib
+        for sequence, source, keep, _ in runs:
+            self._prepare(sequence, source, keep)
+        self._wanted, self._writes = frozenset(wanted), {}
+        for name, *place in writes:
+            self._writes.setdefault(name, []).append(place)
+        tokens = [
+            (token, keep + index, sequence, index == len(ids) - 1)
+            for sequence, _, keep, ids in runs
+            for index, token in enumerate(ids)
+        ]
+        self._places, self._error, self._total = {}, "", len(tokens)
+        self._end = max((offset + size for _, _, offset, size in writes), default=0)
         self._end = -(-self._end // 64) * 64
         self.log.clear()
-        last = None
-        for start in range(0, len(ids), self.rows):
-            part = ids[start : start + self.rows]
+        count = lib.llama_vocab_n_tokens(self.vocab)
+        ended = 0
+        for start in range(0, len(tokens), self.rows):
+            part = tokens[start : start + self.rows]
             self._start, self._count = start, len(part)
-            batch = lib.llama_batch_init(len(part), 0, 1)
-            try:
-                batch.n_tokens = len(part)
-                for row, token in enumerate(part):
-                    batch.token[row], batch.pos[row] = token, keep + start + row
-                    batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
-                    batch.logits[row] = 1  # the last layer runs only the rows that are asked for
-                self._listening = bool(wanted or writes)
-                status = lib.llama_decode(self.context, batch)
-            finally:
-                self._listening = False
-                lib.llama_batch_free(batch)
+            status = self._run_rows(part, listening=bool(wanted or writes))
             if self._error or status:
-                lib.llama_memory_seq_rm(self.memory, sequence, keep, -1)
+                for sequence, _, keep, _ in runs:
+                    lib.llama_memory_seq_rm(self.memory, sequence, keep, -1)
                 if status == 1:
                     raise NativeError("the prompt is longer than the room in its cache")
                 raise NativeError(self._error or self._reason(f"llama_decode ends with {status}"))
-            last = lib.llama_get_logits_ith(self.context, len(part) - 1)
-        count = lib.llama_vocab_n_tokens(self.vocab)
-        size = 4 * count
-        if self._end + size > len(self.block):
-            raise NativeError("the shared memory is too small")
-        ctypes.memmove(self.address + self._end, int(ffi.cast("uintptr_t", last)), size)
+            for row, (*_, last) in enumerate(part):
+                if last:
+                    self._keep_logits(row, self._end + 4 * count * ended, 4 * count)
+                    ended += 1
         self._places[LOGITS] = [self._end, count]
         return [[name, *place] for name, place in self._places.items()]
+
+    def _prepare(self, sequence: int, source: int, keep: int) -> None:
+        """Let a sequence be the first tokens of another, or of itself."""
+        if source != sequence:
+            self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+            if keep:
+                self.lib.llama_memory_seq_cp(self.memory, source, sequence, 0, keep)
+        elif not self.lib.llama_memory_seq_rm(self.memory, sequence, keep, -1):
+            raise NativeError("its cache cannot be cut back to a prefix")
+
+    def _run_rows(self, part: list[Any], *, listening: bool) -> int:
+        """Run tokens, each with its position and sequence, and return llama.cpp's status."""
+        batch = self.lib.llama_batch_init(len(part), 0, 1)
+        try:
+            batch.n_tokens = len(part)
+            for row, (token, position, sequence, _) in enumerate(part):
+                batch.token[row], batch.pos[row] = token, position
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
+                batch.logits[row] = 1  # the last layer runs only the rows that are asked for
+            self._listening = listening
+            return int(self.lib.llama_decode(self.context, batch))
+        finally:
+            self._listening = False
+            self.lib.llama_batch_free(batch)
+
+    def _keep_logits(self, row: int, offset: int, size: int) -> None:
+        """Copy the logits of a row of the tokens that ran last into the shared memory."""
+        if offset + size > len(self.block):
+            raise NativeError("the shared memory is too small")
+        logits = self.lib.llama_get_logits_ith(self.context, row)
+        ctypes.memmove(self.address + offset, int(self.ffi.cast("uintptr_t", logits)), size)
 
     def apply(self, weight: str, count: int, inputs: int, outputs: int, offset: int) -> None:
         """Multiply the rows at the beginning of the shared memory by a weight; see `apply`."""
@@ -521,20 +546,22 @@ def share(path: str, size: int) -> None:
     model.address = ctypes.addressof(ctypes.c_char.from_buffer(model.block))
 
 
-def decode(
-    sequence: int, source: int, keep: int, ids: list[int], wanted: list[str], writes: list[Any]
-) -> list[Any]:
-    """Run tokens on top of a prefix, and return `[name, offset, numbers a token]` of each tensor.
+def decode(runs: list[Any], wanted: list[str], writes: list[Any]) -> list[Any]:
+    """Run tokens of several sequences at once.
 
     Args:
-        sequence: the sequence of the KV cache that the tokens are added to.
-        source: the sequence whose first tokens are the prefix; may be the same.
-        keep: the number of tokens of the prefix.
-        ids: the tokens.
+        runs: `[sequence, source, keep, tokens]`: the sequence of the KV cache that the tokens are
+            added to, the sequence whose first tokens are their prefix (it may be the same), and how
+            many those are.
         wanted: the names of the tensors to put into the shared memory.
-        writes: `[name, offset, bytes]` of tensors to replace by what is in the shared memory.
+        writes: `[name, row, offset, bytes]` of rows to replace by what is in the shared memory;
+            rows are counted over the tokens of all runs.
+
+    Returns:
+        `[name, offset, numbers a row]` of each tensor, with the rows of all runs; `logits` has one
+        row a run, after its last token.
     """
-    return _loaded().decode(sequence, source, keep, ids, wanted, writes)
+    return _loaded().decode(runs, wanted, writes)
 
 
 def forget(sequence: int) -> None:

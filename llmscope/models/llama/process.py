@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ ALIGNMENT = 64
 LEAST = 64 << 20
 """Bytes of shared memory beside what is asked for, with room for the logits of a token."""
 SHARED = Path("/dev/shm")  # noqa: S108 - memory, if the system has it as a folder
+
+
+@dataclass(frozen=True)
+class SequenceRun:
+    """Tokens that run on top of a prefix.
+
+    Attributes:
+        sequence: the sequence of the KV cache that the tokens are added to.
+        source: the sequence whose first tokens are the prefix; may be the same.
+        keep: the number of tokens of the prefix.
+        ids: the tokens.
+    """
+
+    sequence: int
+    source: int
+    keep: int
+    ids: Sequence[int]
 
 
 class LlamaProcess:
@@ -137,43 +155,37 @@ class LlamaProcess:
 
     def decode(
         self,
-        sequence: int,
-        source: int,
-        keep: int,
-        ids: Sequence[int],
+        runs: Sequence[SequenceRun],
         wanted: Sequence[str],
-        size: int,
-        writes: Mapping[str, Tensor] | None = None,
+        bytes_per_token: int,
+        writes: Sequence[tuple[str, int, Tensor]] = (),
     ) -> dict[str, Tensor]:
-        """Run tokens on top of a prefix, and return the tensors that are wanted.
+        """Run tokens of several sequences at once, and return the tensors that are wanted.
 
         Args:
-            sequence: the sequence of the KV cache that the tokens are added to.
-            source: the sequence whose first tokens are the prefix; may be the same.
-            keep: the number of tokens of the prefix.
-            ids: the tokens.
+            runs: the tokens, each on top of a prefix.
             wanted: the names of the tensors.
-            size: the bytes of the wanted tensors of all tokens.
-            writes: tensors that replace those of their names. [row, ...]
+            bytes_per_token: the bytes of the wanted tensors of a token.
+            writes: what replaces rows of a tensor: its name, the first row, counted over the tokens
+                of all runs, and the rows. [row, ...]
 
         Returns:
-            By name, `[row, ...]`; `logits` are those after the last token. [token]
+            By name, `[row, ...]`, the rows of all runs; `logits` are those after the last token of
+            each. [run, token]
         """
-        writes = writes or {}
-        self._reserve(size + sum(_padded(tensor) for tensor in writes.values()) + LEAST)
+        rows = sum(len(run.ids) for run in runs)
+        size = sum(_padded(tensor) for _, _, tensor in writes)
+        self._reserve(size + rows * bytes_per_token + len(runs) * LEAST)
         places, offset = [], 0
-        for name, tensor in writes.items():
-            places.append([name, offset, tensor.numel() * 4])
+        for name, row, tensor in writes:
+            places.append([name, row, offset, tensor.numel() * 4])
             self._at(offset, tensor.numel()).copy_(tensor.reshape(-1))
             offset += _padded(tensor)
-        places_read = self.call("decode", sequence, source, keep, list(ids), list(wanted), places)
+        sequences = [[run.sequence, run.source, run.keep, list(run.ids)] for run in runs]
         tensors = {}
-        for name, offset, count in places_read:
-            if name == LOGITS:
-                tensors[name] = self._at(offset, count).clone()
-            else:
-                rows = self._at(offset, count * len(ids)).clone()
-                tensors[name] = rows.view(len(ids), count)
+        for name, offset, count in self.call("decode", sequences, list(wanted), places):
+            length = len(runs) if name == LOGITS else rows
+            tensors[name] = self._at(offset, count * length).clone().view(length, count)
         return tensors
 
     def apply(self, weight: str, rows: Tensor, outputs: int) -> Tensor:

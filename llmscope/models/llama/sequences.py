@@ -6,7 +6,7 @@ own. A prefix is found by its keys of the last layer, which differ wherever any 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,36 @@ from torch import Tensor
 from llmscope.errors import ScopeError
 from llmscope.models.llama.names import Names
 from llmscope.models.llama.native import SEQUENCES
-from llmscope.models.llama.process import LlamaProcess
+from llmscope.models.llama.process import LOGITS, LlamaProcess, SequenceRun
 
 GONE = -1
 """What stands for the start of the process where it has the tokens no longer."""
+TOGETHER = 8
+"""Most passes that run at once."""
+ROWS = 256
+"""Most tokens of several passes that run at once."""
 REMEMBERED = 16
 """Number of sequences that the process no longer has and whose tokens are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenPass:
+    """Tokens to run.
+
+    Attributes:
+        ids: the tokens.
+        past: the keys of their prefix in the last layer, [row, width]; None: no prefix.
+        writes: tensors that replace those of their names. [row, ...]
+    """
+
+    ids: Sequence[int]
+    past: Tensor | None
+    writes: Mapping[str, Tensor]
+
+    @property
+    def length(self) -> int:
+        """The number of tokens of the prefix."""
+        return 0 if self.past is None else len(self.past)
 
 
 @dataclass(eq=False)
@@ -54,65 +78,115 @@ class Sequences:
     """
 
     def __init__(self, process: LlamaProcess, names: Names, key: str) -> None:
-        self._process, self._names, self._key = process, names, key
+        self._process, self._names, self.key = process, names, key
         self._latest: list[CachedTokens] = []
 
-    def decode(
-        self,
-        ids: Sequence[int],
-        past: Tensor | None,
-        wanted: Sequence[str],
-        writes: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """Run tokens on top of a prefix, and return the tensors that are wanted.
+    def decode(self, passes: Sequence[TokenPass], wanted: Sequence[str]) -> list[dict[str, Tensor]]:
+        """Run tokens on top of prefixes, several passes at once, and return wanted tensors of each.
 
         Args:
-            ids: the tokens.
-            past: the keys of the prefix in the last layer, [head, row, head width]; None: no
-                prefix.
+            passes: the tokens of each pass, its prefix, and what is changed in it.
             wanted: the names of the tensors.
-            writes: tensors that replace those of their names.
 
         Raises:
             ScopeError: llama.cpp failed, or no longer has an edited prefix.
         """
         self._process.ensure()
-        length = 0 if past is None else past.shape[1]
-        before = self._find(past) if past is not None else None
-        if before is not None and before.started != self._process.starts:
-            before = self._again(before, length)
-        source, keep, prefix = 0, 0, torch.empty(0)
+        results, start = list[dict[str, Tensor]](), 0
+        while start < len(passes):
+            count = self._count_together(passes[start:])
+            results += self._decode(passes[start : start + count], wanted)
+            start += count
+        return results
+
+    def _count_together(self, passes: Sequence[TokenPass]) -> int:
+        """Return how many of the first passes run at once."""
+        rows = longest = 0
+        for index, each in enumerate(passes[:TOGETHER]):
+            rows += len(each.ids)
+            longest = max(longest, each.length)
+            if index and (rows > ROWS or rows + longest > self._process.context):
+                return index
+        return min(len(passes), TOGETHER)
+
+    def _decode(
+        self, passes: Sequence[TokenPass], wanted: Sequence[str]
+    ) -> list[dict[str, Tensor]]:
+        """Run passes at once."""
+        prefixes = [self._prefix(each) for each in passes]
+        rows = sum(len(each.ids) for each in passes)
+        self._make_room(rows + (0 if prefixes[0] else passes[0].length), prefixes)
+        numbers, runs, writes, row = (
+            set[int](),
+            list[SequenceRun](),
+            list[tuple[str, int, Tensor]](),
+            0,
+        )
+        extends = len(passes) == 1 and _ends_with_prefix(passes[0], prefixes[0])
+        for each, before in zip(passes, prefixes, strict=True):
+            if extends and before is not None:
+                number = before.number
+            else:
+                number = self._free(keeping=prefixes, besides=numbers)
+            numbers.add(number)
+            source = number if before is None else before.number
+            runs.append(SequenceRun(number, source, each.length, each.ids))
+            writes += [(name, row, tensor) for name, tensor in each.writes.items()]
+            row += len(each.ids)
+        tensors = self._process.decode(runs, wanted, self._names.bytes_per_token, writes)
+        results, row = [], 0
+        for index, (each, before, run) in enumerate(zip(passes, prefixes, runs, strict=True)):
+            result = {
+                name: rows_of[index] if name == LOGITS else rows_of[row : row + len(each.ids)]
+                for name, rows_of in tensors.items()
+            }
+            self._note(each, before, run, result[self.key], extends=extends)
+            results.append(result)
+            row += len(each.ids)
+        return results
+
+    def _note(
+        self,
+        each: TokenPass,
+        before: CachedTokens | None,
+        run: SequenceRun,
+        keys: Tensor,
+        *,
+        extends: bool,
+    ) -> None:
+        """Note the tokens of a pass that ran: one that failed leaves its prefix to be run again."""
+        keys = self._process.as_cached(keys, "key")
+        unshared = len(each.ids)
+        prefix = keys[:0] if before is None else before.keys[: each.length]
         if before is not None:
-            source, keep, prefix = before.number, length, before.keys[:length]
-        if before is not None and len(before.ids) == keep and not writes:
-            target, number = before, source
-        else:
-            target, number = None, self._free(keeping=before)
-            source = number if before is None else source
-        self._make_room(keep + len(ids), before)
-        size = self._names.bytes_per_token * len(ids)
-        tensors = self._process.decode(number, source, keep, ids, wanted, size, writes)
-        keys = self._process.as_cached(tensors[self._key], "key")
-        if target is not None:  # not before: a pass that failed leaves it to be run again
-            self._latest.remove(target)
-        elif before is not None:  # used again: it is no longer the oldest
             self._latest.remove(before)
-            self._latest.append(before)
+            if extends:
+                unshared += before.unshared
+            else:  # used again: it is no longer the oldest
+                self._latest.append(before)
         self._latest.append(
             CachedTokens(
-                number,
-                [*(before.ids[:keep] if before else ()), *ids],
+                run.sequence,
+                [*(before.ids[: each.length] if before else ()), *each.ids],
                 torch.cat([prefix.view(-1, keys.shape[1]), keys]),
-                bool(writes) or (before is not None and before.changed),
-                len(ids) + (target.unshared if target is not None else 0),
+                bool(each.writes) or (before is not None and before.changed),
+                unshared,
                 self._process.starts,
             )
         )
-        return tensors
 
-    def _find(self, past: Tensor) -> CachedTokens | None:
-        """Return a sequence that begins with these keys."""
-        rows = past.transpose(0, 1).flatten(1)
+    def _prefix(self, each: TokenPass) -> CachedTokens | None:
+        """Return the sequence that begins with the prefix of a pass; None without a prefix."""
+        if not each.length:
+            return None
+        assert each.past is not None
+        before = self._find(each.past)
+        if before.started != self._process.starts:
+            before = self._again(before, each.length)
+        return before
+
+    def _find(self, rows: Tensor) -> CachedTokens:
+        """Return a sequence that begins with these keys. [row, width]"""
         count = len(rows)
         for tokens in sorted(self._latest, key=lambda tokens: len(tokens.ids) != count):
             if (
@@ -134,9 +208,9 @@ class Sequences:
                 "the same again, without the edit and then with it",
             )
         ids = tokens.ids[:length]
-        self._make_room(length, None)
-        number = self._free(keeping=None)
-        self._process.decode(number, number, 0, ids, (), self._names.bytes_per_token * length)
+        self._make_room(length, ())
+        number = self._free(keeping=(), besides=())
+        self._process.decode([SequenceRun(number, number, 0, ids)], (), self._names.bytes_per_token)
         tokens_again = CachedTokens(
             number, ids, tokens.keys[:length], False, length, self._process.starts
         )
@@ -148,20 +222,27 @@ class Sequences:
         """The tokens that the process has, the oldest first."""
         return [tokens for tokens in self._latest if tokens.started == self._process.starts]
 
-    def _free(self, *, keeping: CachedTokens | None) -> int:
-        """Return the number of a sequence that nothing needs."""
-        numbers = {tokens.number for tokens in self._living}
+    def _free(self, *, keeping: Sequence[CachedTokens | None], besides: Collection[int]) -> int:
+        """Return the number of a sequence that nothing needs.
+
+        Args:
+            keeping: the sequences that are needed.
+            besides: further numbers that are needed.
+        """
+        numbers = {tokens.number for tokens in self._living} | set(besides)
         number = next((index for index in range(SEQUENCES) if index not in numbers), None)
         if number is not None:
             return number
-        oldest = next(tokens for tokens in self._living if tokens is not keeping)
+        needed = {id(tokens) for tokens in keeping}
+        oldest = next(tokens for tokens in self._living if id(tokens) not in needed)
         self._bury(oldest)
         return oldest.number
 
-    def _make_room(self, rows: int, keeping: CachedTokens | None) -> None:
+    def _make_room(self, rows: int, keeping: Sequence[CachedTokens | None]) -> None:
         """Drop the oldest sequences, so that the KV cache has room for more rows."""
+        needed = {id(tokens) for tokens in keeping}
         while sum(tokens.unshared for tokens in self._living) + rows > self._process.context:
-            oldest = next((tokens for tokens in self._living if tokens is not keeping), None)
+            oldest = next((each for each in self._living if id(each) not in needed), None)
             if oldest is None:
                 return
             self._bury(oldest)
@@ -176,3 +257,8 @@ class Sequences:
         gone = [known for known in self._latest if known.started != self._process.starts]
         for known in gone[:-REMEMBERED]:
             self._latest.remove(known)
+
+
+def _ends_with_prefix(each: TokenPass, before: CachedTokens | None) -> bool:
+    """Return whether a pass can be added to the sequence of its prefix itself."""
+    return before is not None and len(before.ids) == each.length and not each.writes

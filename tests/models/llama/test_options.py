@@ -11,6 +11,7 @@ from llmscope.cli.options.versus import VersusModelOptions, VersusOptions, versu
 from llmscope.errors import ScopeError
 from llmscope.models.llama.cache_types import CACHE_TYPES, hadamard
 from llmscope.models.llama.load import load_gguf
+from llmscope.models.llama.process import SequenceRun
 from llmscope.models.loaded_model import RowMemory
 from llmscope.models.loading import backend
 from llmscope.models.loading.token_memory import model_memory
@@ -85,7 +86,7 @@ def test_a_quantised_cache_is_told_and_its_patterns_are_those_of_llama(file, nam
     # Attention over the cache as it is read, by hand: what llama.cpp's own kernel gave.
     process, names = scope.model.backend.process, scope.model.backend.names
     wanted = [names.of(part, 0) for part in ("query", "key", "value", "joined")]
-    rows = process.decode(7, 7, 0, IDS, wanted, names.bytes_per_token * len(IDS))
+    rows = process.decode([SequenceRun(7, 7, 0, IDS)], wanted, names.bytes_per_token)
     query, key, value, joined = (rows[part].view(len(IDS), -1, 64).double() for part in wanted)
     kind, matrix = QUANTISED[name], torch.tensor([[1.0]], dtype=torch.float64)
     for _ in range(6):

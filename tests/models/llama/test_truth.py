@@ -12,6 +12,7 @@ import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.llama import load
 from llmscope.models.llama.load import load_gguf
+from llmscope.models.llama.process import SequenceRun
 from llmscope.record.compare.rounding import rounding
 from llmscope.record.derive.tensors import pattern
 from llmscope.scope.scope import Scope
@@ -123,7 +124,7 @@ def test_every_number_handed_out_leaves_the_logits_as_they_are(file):
     scope, _ = opened(file, "qwen3")
     recording = scope.record(IDS, fresh=True)
     process = scope.model.backend.process
-    bare = process.decode(7, 7, 0, IDS, [], 0)["logits"]
+    bare = process.decode([SequenceRun(7, 7, 0, IDS)], [], 0)["logits"][0]
     assert torch.equal(recording.logits, bare)
 
 
