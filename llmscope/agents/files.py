@@ -87,7 +87,7 @@ class OutputFolder:
                 break
         return name
 
-    def folder(self, name: str) -> Path:
+    def make_folder(self, name: str) -> Path:
         """Make a folder in this one and return its path.
 
         Raises:

@@ -186,7 +186,7 @@ def _diverging(style_set: Styles) -> Ramp:
     below = _shades(style_set, theme.negative, LEVELS // 2)
     above = _shades(style_set, theme.positive, LEVELS // 2)
     half = min(len(below), len(above))
-    below, above = _thinned(below, half), _thinned(above, half)
+    below, above = _evenly_spaced(below, half), _evenly_spaced(above, half)
     inked = [style_set.on(shade) for shade in (*reversed(below[1:]), *above)]
     return Ramp((*inked, style_set.base), (" ",) * (len(inked) + 1), signed=True)
 
@@ -197,7 +197,7 @@ def _alike(theme: Theme) -> bool:
     return all(arithmetic.distance(color, other) < APART for color, other in ends)
 
 
-def _thinned(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:
+def _evenly_spaced(shades: tuple[Color, ...], count: int) -> tuple[Color, ...]:
     """Return `count` of the shades with both ends, so that both sides of zero are equally long."""
     last = len(shades) - 1
     return tuple(shades[round(index * last / max(count - 1, 1))] for index in range(count))

@@ -20,15 +20,15 @@ _PACKAGES = ("torch", "transformers")
 def provenance_of(
     origin: Origin, command: str | None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Return versions, device, weights, verdicts and command of a snapshot, as JSON types.
+    """Return where a snapshot comes from, as JSON types: versions, device, weights and command.
 
     `seed` is None, because a snapshot samples nothing. `verdicts` are those of the model, one per
     capability; each figure has a verdict of its own.
 
     Args:
-        origin: that of the model.
-        command: the command line that writes the same snapshot, or None.
-        progress: called with how much of the weights is read (once per file); None for no report.
+        origin: the origin of the model.
+        command: the command line that writes the same snapshot; None if there is none.
+        progress: called with how much of the weights is hashed (once per file); None: not reported.
 
     Raises:
         ScopeError: a file of weights cannot be read.

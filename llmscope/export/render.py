@@ -14,7 +14,7 @@ from llmscope.export.fitted import WIDTH, sizes, usual_height
 from llmscope.export.formats import Document, formats, pictures
 from llmscope.export.paper import PAPER, PAPER_FORMATS, PLAIN_STYLE, Paper, PaperStyle, paper_bytes
 from llmscope.export.safetensors import FilePair
-from llmscope.export.span import in_span
+from llmscope.export.span import crop_to_span
 from llmscope.figure import Figure, Focus
 from llmscope.support.atomic_write import write, write_all
 from llmscope.support.text import display_text
@@ -140,7 +140,7 @@ def content(
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if look == PAPER:
         return paper_bytes(
-            [in_span(figure, focus) for figure in several],
+            [crop_to_span(figure, focus) for figure in several],
             format,
             size=size if isinstance(size, tuple) else None,
             focus=focus,
@@ -166,7 +166,7 @@ def content(
     if chosen.holds == "numbers":
         return chosen.write(document)
     assert not isinstance(look, str)
-    several = [in_span(figure, focus) for figure in several]
+    several = [crop_to_span(figure, focus) for figure in several]
     look = look or RenderOptions(tier="truecolor" if chosen.colors else "none")
     tokens = tokens or next((figure for figure in several if figure.kind == "tokens"), None)
     if isinstance(size, tuple):

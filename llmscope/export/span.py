@@ -9,14 +9,12 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus
 
 
-def in_span(figure: Figure, focus: Focus | None) -> Figure:
-    """Return the figure without the columns of positions before and after those of its span.
-
-    Only columns that hold no number are left out, so the position of the focus stays.
+def crop_to_span(figure: Figure, focus: Focus | None) -> Figure:
+    """Return the figure without the positions before and after its span, which hold no number.
 
     Args:
-        figure: the figure; one without an axis of positions at the end is returned as it is.
-        focus: the focus that it was made with; None, or one without a span: nothing is left out.
+        figure: the figure; it is returned as it is unless its last axis is one of positions.
+        focus: the focus that it was computed for; None, or one without a span: nothing is left out.
     """
     if focus is None or focus.span is None or figure.values.ndim < 2:
         return figure
@@ -24,10 +22,10 @@ def in_span(figure: Figure, focus: Focus | None) -> Figure:
     if axis.name != "position" or axis.step != 1:
         return figure
     computed = ~np.isnan(figure.values).all(axis=tuple(range(len(others))))  # [position]
-    places = np.flatnonzero(computed)
-    if not len(places) or len(places) == len(axis):
+    indices = np.flatnonzero(computed)
+    if not len(indices) or len(indices) == len(axis):
         return figure
-    start, stop = int(places[0]), int(places[-1]) + 1
+    start, stop = int(indices[0]), int(indices[-1]) + 1
     columns = (..., slice(start, stop))
     return replace(
         figure,

@@ -176,7 +176,7 @@ def _values(
     recording: Recording, focus: Focus, rows: range, pool: int
 ) -> Fetching[NDArray[np.float32]]:
     """Return the cells of a figure. [query, key], or [head, query, key]"""
-    from llmscope.record.derive.row_stats import kept_pattern
+    from llmscope.record.derive.row_stats import cached_pattern_rows
 
     length = len(recording)
     if focus.mode == "all":
@@ -192,7 +192,7 @@ def _values(
     else:
         which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
         weigh = partial(_weights, recording, focus)
-        values = yield from kept_pattern(recording, which, rows, weigh)
+        values = yield from cached_pattern_rows(recording, which, rows, weigh)
     queries = rows.start // pool + np.arange(len(values))
     values[np.arange(values.shape[1]) > queries[:, None]] = np.nan  # keys after the query
     return values

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Show MLP activations, the input of the down projection.
 
-    Modes: `neurons`: the top-k neurons of a layer by magnitude at the focus position, strongest
-    first, along the prompt, or with a span along its tokens and NaN elsewhere [position, neuron];
-    `overview`: the L2 norm over all neurons
-    [layer, position], with the kinds of the layers in `extra` where they are mixed.
+    Mode `neurons`: the `top_k` neurons of the focus layer with the largest magnitude at the focus
+    position, the strongest first. [position, neuron]; NaN outside of the focus's span, if it has
+    one.
+
+    Mode `overview`: the L2 norm over all neurons of each layer. [layer, position]; `extra` names
+    the kind of each layer where the kinds differ.
 
     In a mixture of experts an activation is that of the expert times the router's weight of it, so
     that neurons of all experts compare; NaN where the expert did not run. `extra["names"]` has the
@@ -38,16 +40,18 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     from llmscope.record.derive.tensors import activation_pieces, neuron_columns
     from llmscope.record.fetch import on_cpu
 
-    at = range(focus.position, focus.position + 1)
-    (here,) = (piece[0].float() for piece in activation_pieces(recording, focus.layer, at))
-    neurons = here.abs().topk(min(focus.top_k, len(here))).indices
+    focus_row = range(focus.position, focus.position + 1)
+    (at_focus,) = (
+        piece[0].float() for piece in activation_pieces(recording, focus.layer, focus_row)
+    )  # [neuron]
+    strongest = at_focus.abs().topk(min(focus.top_k, len(at_focus))).indices
     rows = span_rows(focus, len(recording))
-    seen = neuron_columns(recording, focus.layer, neurons, rows).float()
-    neurons, seen = yield from on_cpu(neurons, seen)
-    chosen = neurons.tolist()
-    values = np.full((len(recording), len(chosen)), np.nan, np.float32)  # [position, neuron]
-    values[rows.start : rows.stop] = seen.numpy()
-    names = tuple(map(str, chosen))
+    columns = neuron_columns(recording, focus.layer, strongest, rows).float()  # [row, neuron]
+    strongest, columns = yield from on_cpu(strongest, columns)
+    neurons = strongest.tolist()
+    values = np.full((len(recording), len(neurons)), np.nan, np.float32)  # [position, neuron]
+    values[rows.start : rows.stop] = columns.numpy()
+    names = tuple(map(str, neurons))
     yield Figure(
         lens="mlp",
         title=f"MLP · layer {focus.layer} · strongest neurons",
@@ -58,10 +62,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         extra={
             "layer": focus.layer,
             "position": focus.position,
-            "neurons": chosen,
-            "count": len(here),
+            "neurons": neurons,
+            "count": len(at_focus),
             "mode": focus.mode,
-            **neuron_names(recording, focus.layer, chosen),
+            **neuron_names(recording, focus.layer, neurons),
         },
     )
 

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -561,74 +561,138 @@ def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
 
 def _layer(module: nn.Module, config: Any) -> Layer:
     mixing = mixing_of(module)
-    attention, mixer = mixing.attention, mixing.mixer
-    out = None if attention is None else _anywhere(attention, ATTENTION_OUT)
-    write = None if isinstance(attention, nn.ModuleList) else attention
-    if write is None:  # a list means several attentions in sequence
-        attention = out = None
-    attends = attention if out is None or attention is None else _attends(attention)
-    apart = out is not None and attends is not None and out not in set(attends.modules())
     mlp = child_of(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
-    down = child_of(mlp if mlp is not None else module, DOWN)
-    activation = None if mlp is not None else child_of(module, ACTIVATION)
-    half = child_of(module, HALF)
-    if mlp is None and down is None and half is not None:
-        down, activation = child_of(half, ("dense", *DOWN)), nn.Identity()
-    attention_write = write
-    if apart or (attention is not None and _adds_residual(attention)):
-        attention, attention_write = attends, out
-    scales = _scales(module, mlp, config)
-    # A factor inside of the MLP is that of the projection's write: neither lies between them.
-    scaled_down = mlp is not None and _factor(mlp, DOWN_SCALES) is not None
-    mlp_write = down if mlp is None or scaled_down or _adds_residual(mlp) else mlp
-    for after_attention, after_mlp in POST_NORMS:
+    attention = _attention_parts(mixing.attention)
+    projection = _mlp_parts(module, mlp)
+    experts = _expert_parts(module, mlp)
+    attention_write, mixer_write, mlp_write = attention.write, mixing.mixer, projection.write
+    for after_attention, after_mlp in POST_NORMS:  # norms between a part and the stream
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
-            if attention is not None:
+            if attention.module is not None:
                 attention_write = getattr(module, after_attention)
-            elif mixer is not None:
-                mixer = getattr(module, after_attention)
+            elif mixer_write is not None:
+                mixer_write = getattr(module, after_attention)
             mlp_write = getattr(module, after_mlp)
             break
-    mixture = mlp
-    if mlp is not None and child_of(mlp, EXPERTS) is None and child_of(module, EXPERTS) is not None:
-        mixture = module  # experts that are siblings of the MLP, as in Gemma 4
-    experts = None if mixture is None else child_of(mixture, EXPERTS)
-    if mlp is not None and experts is None and child_of(mlp, ("router",)) is not None:
-        experts = mlp  # the experts are inside the MLP under other names
-    beside = None if experts is None else child_of(module, BESIDE_EXPERTS)
-    router = None if mixture is None or experts is None else child_of(mixture, ROUTER)
-    neurons, no_neurons = None, ""
-    if experts is not None and mixture is not None:
-        try:
-            if mixture is module:
-                raise UnknownExpertsError(
-                    "its experts are beside its MLP, behind norms of their own"
-                )
-            neurons = find_neurons(mixture, experts, router, beside, inputs_of)
-        except UnknownExpertsError as reason:
-            no_neurons = str(reason)
     return Layer(
         module=module,
         kind=mixing.kind,
-        attention=attention,
-        attention_out=out,
+        attention=attention.module,
+        attention_out=attention.out,
         attention_write=attention_write,
-        mixer_write=mixer,
+        mixer_write=mixer_write,
         mlp_input_module=mlp if mlp is not None else child_of(module, UP),
-        activation=activation,
-        down=down,
+        activation=projection.activation,
+        down=projection.down,
         mlp_write=mlp_write,
-        experts=experts,
-        router=router,
-        scales=scales,
-        parallel_kind=mixing.parallel_kind if mixer is not None else "",
-        mlp_parallel=beside,
-        heads_norm=None if attention is None else child_of(attention, HEADS_NORM),
+        experts=experts.experts,
+        router=experts.router,
+        scales=_scales(module, mlp, config),
+        parallel_kind=mixing.parallel_kind if mixing.mixer is not None else "",
+        mlp_parallel=experts.parallel,
+        heads_norm=None if attention.module is None else child_of(attention.module, HEADS_NORM),
         embedded_write=child_of(module, EMBEDDED),
-        neurons=neurons,
-        no_neurons=no_neurons,
+        neurons=experts.neurons,
+        no_neurons=experts.no_neurons,
         recurrence=find_recurrence(mixing.mixer),
     )
+
+
+class _AttentionParts(NamedTuple):
+    """The parts of an attention.
+
+    Attributes:
+        module: the module that calls the attention function; None if its parts were not found.
+        out: the output projection; None if it was not found.
+        write: the module whose output is added to the stream; None without an attention.
+    """
+
+    module: nn.Module | None
+    out: nn.Module | None
+    write: nn.Module | None
+
+
+def _attention_parts(attention: nn.Module | None) -> _AttentionParts:
+    """Return the parts of a layer's attention; a list of several in sequence has none."""
+    if attention is None or isinstance(attention, nn.ModuleList):
+        return _AttentionParts(None, None, None)
+    out = _anywhere(attention, ATTENTION_OUT)
+    if out is None:
+        queries, is_separate = attention, False
+    else:
+        queries = _attends(attention)
+        is_separate = out not in set(queries.modules())
+    if is_separate or _adds_residual(attention):
+        return _AttentionParts(queries, out, out)
+    return _AttentionParts(attention, out, attention)
+
+
+class _MlpParts(NamedTuple):
+    """The parts of an MLP.
+
+    Attributes:
+        down: the down projection; None if it was not found.
+        activation: the module whose output the down projection reads, where it is not in the MLP.
+        write: the module whose output is added to the stream.
+    """
+
+    down: nn.Module | None
+    activation: nn.Module | None
+    write: nn.Module | None
+
+
+def _mlp_parts(module: nn.Module, mlp: nn.Module | None) -> _MlpParts:
+    """Return the parts of a layer's MLP; None: its projections are children of the layer."""
+    if mlp is not None:
+        down = child_of(mlp, DOWN)
+        # A factor inside of the MLP is that of the projection's write: neither lies between them.
+        is_scaled = _factor(mlp, DOWN_SCALES) is not None
+        return _MlpParts(down, None, down if is_scaled or _adds_residual(mlp) else mlp)
+    down, activation = child_of(module, DOWN), child_of(module, ACTIVATION)
+    half = child_of(module, HALF)
+    if down is None and half is not None:
+        down, activation = child_of(half, ("dense", *DOWN)), nn.Identity()
+    return _MlpParts(down, activation, down)
+
+
+class _ExpertParts(NamedTuple):
+    """The parts of a mixture of experts.
+
+    Attributes:
+        experts: the module of the experts; None without a mixture.
+        router: the module that chooses experts; None if it was not found.
+        parallel: the MLP that runs beside the experts; None without one.
+        neurons: the neurons of the experts; None if they are not known.
+        no_neurons: why they are not known; empty without a mixture.
+    """
+
+    experts: nn.Module | None = None
+    router: nn.Module | None = None
+    parallel: nn.Module | None = None
+    neurons: ExpertNeurons | None = None
+    no_neurons: str = ""
+
+
+def _expert_parts(module: nn.Module, mlp: nn.Module | None) -> _ExpertParts:
+    """Return the parts of a layer's mixture of experts."""
+    if mlp is None:
+        return _ExpertParts()
+    mixture, experts = mlp, child_of(mlp, EXPERTS)
+    if experts is None and child_of(module, EXPERTS) is not None:
+        mixture = module  # experts that are siblings of the MLP, as in Gemma 4
+        experts = child_of(module, EXPERTS)
+    if experts is None and child_of(mlp, ("router",)) is not None:
+        experts = mlp  # the experts are inside the MLP under other names
+    if experts is None:
+        return _ExpertParts()
+    router, parallel = child_of(mixture, ROUTER), child_of(module, BESIDE_EXPERTS)
+    try:
+        if mixture is module:
+            raise UnknownExpertsError("its experts are beside its MLP, behind norms of their own")
+        neurons = find_neurons(mixture, experts, router, parallel, inputs_of)
+    except UnknownExpertsError as reason:
+        return _ExpertParts(experts, router, parallel, None, str(reason))
+    return _ExpertParts(experts, router, parallel, neurons)
 
 
 def _factor(module: nn.Module, names: Iterable[str]) -> float | None:

@@ -484,7 +484,10 @@ class ExpertNeurons:
         return output
 
     def bias(self, activations: ExpertActivations) -> Tensor:
-        """Return what no neuron writes to the mixture's output: biases. [row, width]"""
+        """Return the mixture's output with every neuron at 0. [row, width]
+
+        It is the sum of all biases, and of the inputs that experts without neurons pass on.
+        """
         with torch.no_grad():
             shared = tuple((torch.zeros_like(active), f) for active, f in activations.shared)
             active = torch.zeros_like(activations.active)

@@ -109,7 +109,7 @@ class _Converted:
         return self._folders[digest]
 
     def others(self) -> Iterator[Stored]:
-        """Yield the rest: conversions of files elsewhere, or of files that no longer exist."""
+        """Yield the conversions that `of` has not returned: of files elsewhere, or gone."""
         origins = {digest: place for place, digest in sorted(self._origin.items())}
         for digest, folder in sorted(self._folders.items()):
             if digest in self._taken:

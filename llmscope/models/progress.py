@@ -115,16 +115,17 @@ class Bar:
 
     def __iter__(self) -> Iterator[Any]:
         items = self.iterable or ()
-        sizes = _sizes(items, self.meter)
+        tensor_bytes = _sizes(items, self.meter)
         done = 0
         for item in items:
             yield item
-            if sizes:
-                done += sizes.get(item[0], 0)
+            if tensor_bytes:
+                tensor_name = item[0]
+                done += tensor_bytes.get(tensor_name, 0)
                 self.meter.reach(done)
             else:
                 self.update()
-        if sizes:
+        if tensor_bytes:  # a few tensors may have sizes that are not known: the end is 100 %
             self.meter.reach(self.meter.total or done)
 
     def __enter__(self) -> Self:

@@ -252,14 +252,15 @@ class Change:
         seen: dict[Site, SeenTensor] | None = None,
         added: dict[Change, Tensor] | None = None,
     ) -> Tensor:
-        """Return a changed copy of a tensor.
+        """Return a copy of a tensor with the change made; the tensor itself without any such row.
 
         Args:
-            tensor: `[..., row, column]`
-            start: the position of its first row.
+            tensor: the site's tensor in a pass. `[..., row, column]`
+            start: the position of its first row in the prompt.
             inputs: the norm's inputs, if the tensor is the output of a norm.
-            seen: what passed the sites that a feature's change depends on; it is used up.
-            added: takes up what a feature's change adds, for `recorded`.
+            seen: the tensors of earlier sites that a feature's change is computed from. Emptied
+                once that change is made.
+            added: receives what a feature's change adds, under this change, for `recorded`.
         """
         first = max(self.rows.start - start, 0)
         last = min(self.rows.stop - start, tensor.shape[-2])

@@ -69,14 +69,16 @@ def exact(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class LivePlace:
-    """A tensor that dictionaries read or predict, in a running pass.
+    """How a tensor that a dictionary reads or writes is computed and changed in a running pass.
 
     Attributes:
         place: which tensor.
-        sites: what has to be seen of it, in the order of the pass; it is changed at the last.
-        columns: the columns of the last site that belong to it.
-        scale: the factor of a write before it is added to the stream.
-        norm: the norm of `mlp_normed`; None for other places.
+        sites: the sites, each with its layer, from which the tensor is computed, in the order of
+            the pass. A change of the tensor is made at the last one.
+        columns: the columns of the last site that the tensor consists of.
+        scale: the factor by which the model multiplies the last site's value before it adds it to
+            the stream.
+        norm: the norm before the MLP for the place `mlp_normed`; None for other places.
     """
 
     place: Place
@@ -86,11 +88,11 @@ class LivePlace:
     norm: LiveNorm | None = None
 
     def value(self, seen: Mapping[Site, SeenTensor], last: Tensor) -> Tensor:
-        """Return the tensor. [row, column]
+        """Return the value of the tensor. [row, column]
 
         Args:
-            seen: what passed the sites before the last.
-            last: what is at the last site, in the columns of the place. [row, column]
+            seen: the tensors of the sites before the last one.
+            last: the tensor of the last site, in `columns`. [row, column]
         """
         if self.norm is not None:
             return self.norm.normed(seen["norm"], last)
@@ -98,7 +100,7 @@ class LivePlace:
         return seen["stream"].rows + scaled if self.place.kind == "resid_mid" else scaled
 
     def back(self, change: Tensor) -> Tensor:
-        """Return the change of the last site that changes the tensor so. [row, column]"""
+        """Return by how much the last site must change for a change of the tensor. [row, column]"""
         if self.norm is not None:
             return change * self.norm.parts.gain.to(change)
         return change if self.scale == 1.0 else change / self.scale

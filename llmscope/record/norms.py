@@ -97,21 +97,22 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     generator = torch.Generator().manual_seed(0)
     rows = _balanced_rows(like.shape[-1], generator).to(like)
     try:
-        there, back = exact(norm(rows)), exact(norm(-rows))
+        plus, minus = exact(norm(rows)), exact(norm(-rows))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         # A module that needs more arguments, such as a block that layers share.
         raise UnknownNorm(NO_SCALE) from error
-    if there.shape != rows.shape:  # a head that changes the width
+    if plus.shape != rows.shape:  # a head that changes the width
         raise UnknownNorm(NO_SCALE)
-    size = exact(rows).square().mean(-1, keepdim=True).sqrt()
+    rms = exact(rows).square().mean(-1, keepdim=True).sqrt()
     # The mean of the rows is zero, so that the gain is the same with and without centring.
-    gain = ((there - back) / (2 * exact(rows)) * size).mean(0)
-    bias = ((there + back) / 2).mean(0)
-    shifted = (torch.randn(ROWS, like.shape[-1], generator=generator) + 0.5).to(like)
-    normed = norm(shifted)
+    # norm(±x) = ±gain · x / rms + bias: half the difference holds the gain, half the sum the bias.
+    gain = ((plus - minus) / (2 * exact(rows)) * rms).mean(0)
+    bias = ((plus + minus) / 2).mean(0)
+    test_rows = (torch.randn(ROWS, like.shape[-1], generator=generator) + 0.5).to(like)
+    normed = norm(test_rows)
     candidates = [NormParts(gain, bias, centred) for centred in (True, False)]
-    best = min(candidates, key=lambda parts: parts.error(shifted, normed))
-    if not best.error(shifted, normed) <= bound(like.dtype, BOUND):  # also refuses NaN
+    best = min(candidates, key=lambda parts: parts.error(test_rows, normed))
+    if not best.error(test_rows, normed) <= bound(like.dtype, BOUND):  # also refuses NaN
         raise UnknownNorm(NO_SCALE)
     return best
 

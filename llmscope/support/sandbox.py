@@ -288,7 +288,7 @@ def serve(module: str, memory: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    _limit(memory)
+    _limit_resources(memory)
     from importlib import import_module
 
     functions = import_module(module)
@@ -325,8 +325,12 @@ def _send(stream: IO[bytes], reply: Any) -> None:
     stream.flush()
 
 
-def _limit(memory: int) -> None:
-    """Limit this process for good. On systems without limits the parent watches it."""
+def _limit_resources(memory: int) -> None:
+    """Limit this process's memory to `memory` bytes, and forbid it core dumps and files.
+
+    The limits cannot be raised again. A system without limits keeps none: there the parent process
+    watches the memory.
+    """
     try:
         import resource
     except ImportError:

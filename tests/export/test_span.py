@@ -5,7 +5,7 @@ import pytest
 
 import llmscope
 from llmscope.export import render
-from llmscope.export.span import in_span
+from llmscope.export.span import crop_to_span
 from llmscope.figure import Axis, Figure, Focus
 from tests.families import small_model
 
@@ -20,7 +20,7 @@ def figure():
 
 
 def test_the_columns_of_the_span_stay_with_their_numbers_and_words(figure):
-    cut = in_span(figure, Focus(span=(3, 6), position=4))
+    cut = crop_to_span(figure, Focus(span=(3, 6), position=4))
     assert (cut.axes[1].start, len(cut.axes[1])) == (3, 3)
     assert cut.axes[1].labels == figure.axes[1].labels[3:6]
     np.testing.assert_array_equal(cut.values, figure.values[:, 3:6])
@@ -33,7 +33,7 @@ def test_the_span_is_what_it_says_where_the_focus_is_beyond_it():
     scope = llmscope.wrap(small_model("llama"))
     scope.record(IDS)
     figure = scope.look("logit-lens", span=(3, 5), position=7)
-    cut = in_span(figure, Focus(span=(3, 5), position=7))
+    cut = crop_to_span(figure, Focus(span=(3, 5), position=7))
     assert (cut.axes[1].start, cut.axes[1].stop) == (3, 5)
     assert np.isfinite(figure.values[:, 3:5]).all()
     assert np.isnan(np.delete(figure.values, (3, 4), axis=1)).all()
@@ -50,8 +50,8 @@ def test_without_a_span_nothing_is_left_out(figure, focus):
         "logit",
     )
     if focus is None or focus.span is None:
-        assert in_span(figure, focus) is figure
-        assert in_span(whole, focus) is whole
+        assert crop_to_span(figure, focus) is figure
+        assert crop_to_span(whole, focus) is whole
 
 
 def test_a_figure_without_positions_or_numbers_is_left_alone():
@@ -62,7 +62,7 @@ def test_a_figure_without_positions_or_numbers_is_left_alone():
         ((Axis("position", ("a", "b")),), [np.nan, 1]),
     ):
         one = Figure("any", "t", "heatmap", axes, np.array(values, np.float32), "logit")
-        assert in_span(one, Focus(span=(1, 2))) is one
+        assert crop_to_span(one, Focus(span=(1, 2))) is one
 
 
 def test_pictures_leave_columns_out_and_numbers_do_not(figure):
@@ -80,7 +80,7 @@ def test_paper_plots_the_columns_of_the_span(figure):
     from llmscope.export.paper import paper
 
     focus = Focus(span=(3, 6), position=4)
-    page = paper([in_span(figure, focus)], focus=focus)
+    page = paper([crop_to_span(figure, focus)], focus=focus)
     (axes,) = [one for one in page.get_axes() if one.get_label() != "<colorbar>"]
     assert axes.get_xlim() == (0.0, 3.0)
     assert len(axes.texts) == 3 * len(figure.axes[0])

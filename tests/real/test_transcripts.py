@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmscope.corpus.records.transcripts.reader import TranscriptFile
-from llmscope.corpus.records.transcripts.rendering import rendered
+from llmscope.corpus.records.transcripts.rendering import render_transcript
 
 pytestmark = pytest.mark.xdist_group("smollm2")
 TALK = [
@@ -31,7 +31,7 @@ def test_the_ids_and_the_prediction_are_those_of_transformers(smollm2, tmp_path,
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": TALK}))
     found, _ = TranscriptFile(str(path)).transcript()
-    made = rendered(found.until(turn), smollm2.chat)
+    made = render_transcript(found.until(turn), smollm2.chat)
     own = smollm2.tokenizer.apply_chat_template(
         TALK[:turn], add_generation_prompt=asked, return_dict=False
     )

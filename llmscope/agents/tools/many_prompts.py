@@ -64,7 +64,7 @@ def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: Agen
         ).ids
     job = PromptJob((chosen.name,), _focus(scope, chosen.name, source, options), session.edits)
     job = PromptJob(job.lenses, job.focus, job.edits, chat=chat)
-    folder = session.folder.folder(name)
+    folder = session.folder.make_folder(name)
     failures: list[str] = []
     summary = _run(scope, source, job, folder, call, failures)
     if summary.errors == summary.prompts:

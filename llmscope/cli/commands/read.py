@@ -72,11 +72,11 @@ def read(
             shared.refuse(ctx, _SCREEN, "only for the screen, and the turns are listed")
         conversation, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
-        from llmscope.corpus.records.transcripts.rendering import rendered
+        from llmscope.corpus.records.transcripts.rendering import render_transcript
 
         with progress_line() as progress:
             tokens = _tokens(model, loading, progress)
-        rendering = rendered(conversation, tokens.chat)
+        rendering = render_transcript(conversation, tokens.chat)
         others = more and transcript.line is None
         notes = (
             *rendering.notes,

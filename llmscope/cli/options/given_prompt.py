@@ -129,9 +129,9 @@ class GivenPrompt:
     def _rendered(self, scope: Scope) -> str | tuple[int, ...]:
         """Return the prompt in the model's chat template, if it is to be in one."""
         if self.transcript is not None:
-            from llmscope.corpus.records.transcripts.rendering import rendered
+            from llmscope.corpus.records.transcripts.rendering import render_transcript
 
-            rendering = rendered(self.transcript, scope.chat)
+            rendering = render_transcript(self.transcript, scope.chat)
             for note in rendering.notes:
                 tell(note)
             return rendering.text

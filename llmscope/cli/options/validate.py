@@ -131,15 +131,15 @@ def read_cells(size: str | None, outputs: Sequence[Output] = ()) -> Size:
 
 
 def check_scale(scale: float, written: Sequence[str], on_paper: bool) -> None:
-    """Check that the scale is in range, and that a format can be scaled.
+    """Check that `--scale` is in its range, and applies to one of the formats written.
 
     Args:
-        scale: the factor; 1 goes with every format.
-        written: the formats that are written.
-        on_paper: whether pictures are for paper.
+        scale: the factor of a picture's size; 1 is accepted for every format.
+        written: the names of the formats that are written.
+        on_paper: whether pictures are drawn by `--look paper`, where only png has a scale.
 
     Raises:
-        BadParameter: the scale is out of range, or no format can be scaled.
+        BadParameter: the scale is out of range, or none of the formats has a scale.
     """
     low, high = SCALES
     usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")

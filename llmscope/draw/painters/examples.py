@@ -60,7 +60,7 @@ def paint_examples(figure: Figure, canvas: Canvas) -> Painting:
             line.add(fit(kind, named), style_set.dim)
         line.add(f"{numbers[index]:>{NUMBER - 1}} ", style_set.dim)
         texts = [_text(token, style_set) for token in tokens]
-        before = _last(texts[:peak], styles[:peak], middle - line.width)
+        before = _last_that_fit(texts[:peak], styles[:peak], middle - line.width)
         line.pad(middle - sum(cell_len(text) for text, _ in before), style_set.base)
         for text, style in before:
             line.add(text, style)
@@ -133,7 +133,9 @@ def _text(token: str, style_set: Styles) -> str:
     return " ".join(token_text(part, style_set.look.ascii) for part in token.split(" "))
 
 
-def _last(texts: Sequence[str], styles: Sequence[Style], room: int) -> list[tuple[str, Style]]:
+def _last_that_fit(
+    texts: Sequence[str], styles: Sequence[Style], room: int
+) -> list[tuple[str, Style]]:
     """Return as many of the last texts as fit, with their styles."""
     pieces: list[tuple[str, Style]] = []
     for text, style in zip(reversed(texts), reversed(styles), strict=True):

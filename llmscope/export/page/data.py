@@ -246,7 +246,7 @@ def _strip(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
 
 
 def _table(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
-    """Return what draws more than two axes as maps."""
+    """Return the entries that draw a table of more than two axes as heatmaps; empty for fewer."""
     if len(figure.axes) <= 2:
         return {}
     return {"draw": "heatmap", **_heatmap(figure, look, even)}

@@ -31,7 +31,7 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
     for name, before in a.module.named_parameters():
         printed = display_text(name)
         try:
-            after = _effective(b.module, name)
+            after = _merged_parameter(b.module, name)
         except Exception as error:  # modules of any kind, and PEFT's code
             raise NoControl(f"B has no weight {printed} to compare: {told(error)}") from error
         if after is before:
@@ -46,7 +46,7 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
     return norms
 
 
-def _effective(model: Any, name: str) -> Tensor:
+def _merged_parameter(model: Any, name: str) -> Tensor:
     """Return a parameter with the adapter on its module merged."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)

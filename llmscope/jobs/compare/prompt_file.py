@@ -120,10 +120,10 @@ class ChatFile:
         Raises:
             ScopeError: the file is no transcript, or the template rejects it.
         """
-        from llmscope.corpus.records.transcripts.rendering import rendered
+        from llmscope.corpus.records.transcripts.rendering import render_transcript
 
         transcript, more = self._file.transcript()
-        chat = rendered(transcript.until(None), scope.chat)
+        chat = render_transcript(transcript.until(None), scope.chat)
         notes = (*chat.notes, *(("the file has other transcripts",) if more else ()))
         return ChatText(chat.text, () if transcript.plain else chat.spans, notes)
 

@@ -18,7 +18,7 @@ import torch
 
 from llmscope.corpus.records.prompts import PromptLine
 from llmscope.corpus.records.transcripts.records import transcript_of
-from llmscope.corpus.records.transcripts.rendering import rendered
+from llmscope.corpus.records.transcripts.rendering import render_transcript
 from llmscope.engine.prompt_list import ListedToken, PromptReport, ReadPrompt
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.compare.side import Reader, reader_of
@@ -235,7 +235,7 @@ class PromptFileReader:
         self, number: int, record: Mapping[str, Any]
     ) -> tuple[str, tuple[TurnSpan, ...], bool]:
         transcript = transcript_of(record, f"{self._file.name}, line {number}", number)
-        chat = rendered(transcript.until(None), self._scope.chat)
+        chat = render_transcript(transcript.until(None), self._scope.chat)
         if transcript.plain:
             return chat.text, (), self._file.special_tokens
         return chat.text, chat.spans, False

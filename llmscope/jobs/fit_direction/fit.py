@@ -51,15 +51,17 @@ class DirectionFit:
         method: one of `METHODS`.
         layers: the layers after which streams are read, negative from the end; None: all.
         position: `last`, `mean` over the tokens, or the index of a token.
-        split: `group`, `random` or `file`; None: the file if it tells, else by group.
+        split: how test pairs are chosen: `group`, `random`, or `file`, as the file of pairs says;
+            None: `file` if that file says it, else `group`.
         test_share: the share of groups that is held out.
         shuffles: the number of shuffled labels, and of random directions.
-        dose: None measures no doses.
-        dose_layer: the layer after which doses are given; None: the best.
-        seed: of all that is random.
-        name: the name of the pairs, kept with the direction.
-        checkpoint: the file beside which a journal keeps each pass, from which a fit goes on; None
-            keeps nothing.
+        dose: how much of the direction is added to measure its effect; None: no effect is measured.
+        dose_layer: the layer after which the direction is added; None: the layer with the
+            lowest log loss.
+        seed: seeds the split, the controls and the bootstrap.
+        name: the name of the pairs, stored with the direction.
+        checkpoint: the path of the direction. A journal beside it stores the result of each pass,
+            so that a stopped fit can continue; None: no journal.
     """
 
     method: str = "mean"

@@ -40,7 +40,7 @@ class Example:
     activations: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types."""
+        """Return the example as JSON types, which `from_dict` reads."""
         return {
             "line": self.line,
             "position": self.position,
@@ -121,7 +121,7 @@ class Examples:
         return self.active / self.tokens if self.tokens else math.nan
 
     def to_dict(self) -> dict[str, Any]:
-        """Return them as JSON types: NaN and infinity as null."""
+        """Return the examples and statistics as JSON types; NaN and infinity are null."""
         return {
             "kind": self.unit.kind,
             "place": self.unit.place,
@@ -132,7 +132,9 @@ class Examples:
             "mean": _finite(self.mean),
             "lowest": _finite(self.lowest),
             "highest": _finite(self.highest),
-            "histogram": [[_finite(b.low), _finite(b.high), b.count] for b in self.histogram],
+            "histogram": [
+                [_finite(bar.low), _finite(bar.high), bar.count] for bar in self.histogram
+            ],
             "top": [example.to_dict() for example in self.top],
             "bottom": [example.to_dict() for example in self.bottom],
             "random": [example.to_dict() for example in self.random],

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 def file_of(lens: LearnedLens, model: LoadedModel) -> Path:
     """Return the file for the measurements of a lens on a model."""
     module = [model.spec, model.revision, model.adapter, str(model.dtype)]
-    key = hashlib.sha256(json.dumps([lens.digest, *module, *_weights(model)]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([lens.digest, *module, *_file_fingerprint(model)]).encode()
+    ).hexdigest()
     return cache_folder() / "lenses" / f"{key}.json"
 
 
 _known: WeakKeyDictionary[LoadedModel, list[str]] = WeakKeyDictionary()
 
 
-def _weights(model: LoadedModel) -> list[str]:
-    """Return name, size and time of the model's files: weights written anew are another model.
+def _file_fingerprint(model: LoadedModel) -> list[str]:
+    """Return the name, size and time of each file of a model.
 
-    They are read once for a loaded model, as a lens is looked up for each figure.
+    They change where weights are written anew, which makes another model. A loaded model's files
+    are examined once, because each figure looks up its lens.
     """
     if model not in _known:
         files = [path for folder in model.folders for path in sorted(folder.glob("*"))]

@@ -12,7 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.figure.tables import key, number, text
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context.curves import STEPS, gain, steps
-from llmscope.lenses.context.runs import beside, carried_figure
+from llmscope.lenses.context.runs import carried_figure, run_comparison
 from llmscope.lenses.options import CONTEXT, TARGET, LensOption
 from llmscope.support.numbers import significant
 from llmscope.support.text import display_text, quoted_token
@@ -58,7 +58,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     unpatched_logit_difference, naive_logit_difference; update_norm: the values; stream_shift:
     ‖u - u₀‖ / ‖u‖ [layer]; context, kept, query: numbers of tokens; rank; prompted and unpatched:
     their likeliest token; runs, says, says_probability, expected_probability, kl, difference: of
-    the four runs, see `llmscope.lenses.context.runs.beside`; caption.
+    the four runs, see `llmscope.lenses.context.runs.run_comparison`; caption.
 
     For a model with a context adapter on (see `Scope.teach`), the first two modes show its update,
     and in `runs` how far it generalizes to this prompt: the base model that reads the context
@@ -156,7 +156,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
             "prompted": likeliest(prompted),
             "unpatched": likeliest(alone.logits),
             "mode": "query" if weights_only else "last",
-            **beside(
+            **run_comparison(
                 {"prompted": prompted, "patched": patched.logits}
                 | {"naive": naive.logits, "alone": alone.logits},
                 prompted,

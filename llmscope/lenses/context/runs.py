@@ -23,7 +23,7 @@ TITLES = {
 }
 
 
-def beside(
+def run_comparison(
     runs: Mapping[str, Tensor], prompted: Tensor, label: Callable[[int], str]
 ) -> dict[str, Any]:
     """Return the predictions of runs and their distance from the prompted run, for `extra`.
@@ -42,15 +42,11 @@ def beside(
     from llmscope.record.derive.kl import kl_divergence
 
     expected = int(prompted[-1].argmax())
-    columns_by_name: dict[str, Any] = {
-        "runs": tuple(TITLES[key] for key in runs),
-        "expected": label(expected),
-    }
-    columns: list[tuple[str, float, float, float, float]] = []
+    per_run: list[tuple[str, float, float, float, float]] = []
     for logits in runs.values():
         probabilities = logits[-1].float().softmax(-1)
         top = int(probabilities.argmax())
-        columns.append(
+        per_run.append(
             (
                 label(top),
                 float(probabilities[top]),
@@ -60,7 +56,12 @@ def beside(
             )
         )
     names = ("says", "says_probability", "expected_probability", "kl", "difference")
-    return columns_by_name | dict(zip(names, zip(*columns, strict=True), strict=True))
+    by_name = dict(zip(names, zip(*per_run, strict=True), strict=True))
+    return {
+        "runs": tuple(TITLES[key] for key in runs),
+        "expected": label(expected),
+        **by_name,
+    }
 
 
 def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
@@ -83,6 +84,6 @@ def carried_figure(recording: Recording, lesson: ContextAdapter) -> Figure:
             "context": len(lesson.context),
             "kl_taught": float(kl_divergence(prompted, runs["taught"])[-1]),
             "kl_unpatched": float(kl_divergence(prompted, runs["alone"])[-1]),
-            **beside(runs, prompted, recording.model.label),
+            **run_comparison(runs, prompted, recording.model.label),
         },
     )

@@ -56,6 +56,15 @@ def _figure(
     difference: EngineDifference,
     title: str,
 ) -> Figure:
+    """Return the figure of the focus's mode: bars of KL, heatmaps, or lines of cosines.
+
+    Args:
+        recording: the model's recording of the text, A.
+        states: the streams of the file, B.
+        focus: its mode is one of `TITLES`; `streams` shows its position.
+        difference: what was measured between both.
+        title: the title of the figure.
+    """
     layers = Axis(
         "layer", tuple("embed" if not layer else str(layer - 1) for layer in difference.layers)
     )
@@ -71,9 +80,9 @@ def _figure(
             values = difference.kl
         case "streams":
             kind, unit, axes = "lines", "cosine", (Axis("what", SERIES), layers)
-            here = difference.cosine[:, focus.position]
-            values = np.stack([here, np.median(difference.cosine, axis=1)])
-        case _:
+            at_focus = difference.cosine[:, focus.position]
+            values = np.stack([at_focus, np.median(difference.cosine, axis=1)])  # [series, layer]
+        case _:  # the mode `difference`
             unit, values = "relative", difference.relative
     parting = None if difference.parting is None else layers.labels[difference.parting]
     return Figure(

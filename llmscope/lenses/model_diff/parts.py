@@ -23,7 +23,7 @@ NAMED = 6
 
 
 def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus) -> Figure:
-    """Return how much each head and MLP writes otherwise than in A. [layer, part]
+    """Return how much what each head, attention and MLP of B writes differs from A's. [layer, part]
 
     Refused where the parts of the two models do not correspond.
     """
@@ -34,8 +34,8 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
     except ScopeError as error:
         return Figure.refused("model-diff", TITLES["parts"], error.line)
     verdict = Verdict("verified")
-    if changes.whole:
-        layer, reason = next(iter(changes.whole.items()))
+    if changes.unsplit_layers:
+        layer, reason = next(iter(changes.unsplit_layers.items()))
         verdict = Verdict("partial", f"layer {layer} is not split by heads: {reason}")
     columns = (*map(str, range(changes.heads.shape[1])), "attention", "MLP")
     values = np.concatenate(

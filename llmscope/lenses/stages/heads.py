@@ -32,8 +32,8 @@ def heads(recording: Recording, passes: Passes, base: OtherModel, focus: Focus) 
     except ScopeError as error:
         return Figure.refused("stages", TITLES["heads"], error.message)
     verdict = Verdict("verified")
-    if changes.whole:
-        layer, reason = next(iter(changes.whole.items()))
+    if changes.unsplit_layers:
+        layer, reason = next(iter(changes.unsplit_layers.items()))
         if np.isnan(changes.heads).all():
             return Figure.refused("stages", TITLES["heads"], reason)
         verdict = Verdict("partial", f"layer {layer} is not split by heads: {reason}")

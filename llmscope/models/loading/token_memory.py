@@ -44,12 +44,12 @@ SPARE = 16
 
 @dataclass(frozen=True)
 class TokenBytes:
-    """The bytes that a token takes.
+    """The memory that each token of a recording takes, in bytes.
 
     Attributes:
-        cache: its keys and values in all layers.
-        rows: the rows of all layers, which `--memory` bounds.
-        final: the row of the stream after the last layer, which stays.
+        cache: of its keys and values in all layers.
+        rows: of its recorded rows in all layers, whose sum over tokens `--memory` bounds.
+        final: of its row of the stream after the last layer, which stays beyond that bound.
     """
 
     cache: int

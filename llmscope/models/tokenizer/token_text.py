@@ -36,7 +36,7 @@ class Pieces(dict[int, str]):
     def data(self, token: int) -> bytes:
         """Return the UTF-8 bytes of one id; they may begin or end within a character."""
         if token not in self._data:
-            token_data = self._work_out(token)
+            token_data = self._decode(token)
             encoded = (
                 token_data
                 if isinstance(token_data, bytes)
@@ -45,7 +45,11 @@ class Pieces(dict[int, str]):
             self._data[token] = encoded
         return self._data[token]
 
-    def _work_out(self, token: int) -> str | bytes:
+    def _decode(self, token: int) -> str | bytes:
+        """Return a token's text by the tokenizer's decoders; bytes if it is part of a character.
+
+        `<id N>` for ids without a token, and for a text that replacements make too long.
+        """
         if token in self._added:
             return str(self._added[token].content)
         stored = self._stored_text(token)

@@ -89,13 +89,20 @@ def slopes(
 def _sum_of_streams(
     recording: Recording, position: int, jobs: Sequence[Job], run: Passes
 ) -> Tensor:
-    """Return the sum of the last stream over the tokens from a position on. [job, width]"""
+    """Return the sum of the last stream over the tokens from a position on. [job, width]
+
+    Args:
+        recording: the recording, whose prompt is run again.
+        position: the first token of the sum.
+        jobs: the changes of each pass; all passes run as one batch.
+        run: runs the passes.
+    """
     anatomy = recording.model.anatomy
     with attached(anatomy, (), jobs=jobs), ended_at(anatomy.layers[-1].module) as caught:
         run([recording.prompt.ids] * len(jobs), last=0)
-    last = hidden_output(caught[0])
-    whole = last.reshape(len(jobs), -1, last.shape[-1])
-    return whole[:, position:].float().sum(1)
+    output = hidden_output(caught[0])
+    last_streams = output.reshape(len(jobs), -1, output.shape[-1])  # [job, token, width]
+    return last_streams[:, position:].float().sum(1)
 
 
 def _no_prompt(_: str) -> Recording:

@@ -295,9 +295,9 @@ class LayerHooks:
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """Put the hooks and the attention function on the model within the context.
+        """Install the hooks and the attention function in a context, and remove them after it.
 
-        Within it, the model also computes logits after several tokens or prompts the faster way.
+        Within it, the unembedding computes several rows by `fast_rows`, faster than PyTorch's own.
         """
         matrix = None if self._readout is None else self._readout.matrix
         before = None if self._depth else random_states(self._device)

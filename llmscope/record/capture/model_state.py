@@ -465,7 +465,7 @@ class _Sample:
         self._arrays: dict[int, list[Any]] = {}  # by the bytes of a value
         elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in tensors:
-            sampled = _spread(tensor, values) if view is None else view(tensor)
+            sampled = _sample_view(tensor, values) if view is None else view(tensor)
             if sampled is None:
                 continue
             if sampled.device.type == "cpu":
@@ -519,11 +519,11 @@ def _values_at(tensor: Tensor, count: int, step: int) -> Tensor | None:
         return None
 
 
-def _spread(tensor: Tensor, values: int) -> Tensor | None:
-    """Return a view of values spread over a tensor; None if they cannot be viewed.
+def _sample_view(tensor: Tensor, values: int) -> Tensor | None:
+    """Return a view of about `values` values spread over a tensor; None if they cannot be viewed.
 
     `[..., row, column]` -> [value]. If there are enough rows and columns, and either is divided
-    into `values` parts, each part holds one value.
+    into as many parts as there are values, each part holds one value.
     """
     dims = _dense_dims(tensor)
     if dims is None:
@@ -536,6 +536,10 @@ def _spread(tensor: Tensor, values: int) -> Tensor | None:
     step = (size - 1) // max(count - 1, 1)
     rows = size // columns
     if rows >= 2 * count:
+        # A view has one step, so each value lies as many rows below the last one, and `across` of
+        # `count` parts of a row to the right of it. As `across` and `count` have no common factor,
+        # the values meet each part of the columns once; near the golden ratio, values that are
+        # close by row are far apart by column.
         across = next(k for k in range(int(0.618 * count), count + 1) if gcd(k, count) == 1)
         step = (rows - across - 1) // (count - 1) * columns + across * columns // count
     return _values_at(tensor, count, step)

@@ -41,7 +41,7 @@ class PartChanges:
         mlp: what the MLP writes. [layer]
         embedding: the embedding, relative to itself.
         readout: the logits that B reads off A's last stream, less their mean, relative to A's.
-        whole: layers whose attention is not split by head -> why.
+        unsplit_layers: layers whose attention is not split by head -> why.
         bound: what rounding explains; see `rounding_bound`.
     """
 
@@ -50,7 +50,7 @@ class PartChanges:
     mlp: Doubles
     embedding: float
     readout: float
-    whole: dict[int, str]
+    unsplit_layers: dict[int, str]
     bound: float
 
     def named(self) -> Iterator[tuple[str, float]]:
@@ -89,11 +89,13 @@ def part_changes(
     """
     b = other.on_inputs(a)
     count, heads = a.layers, a.model.anatomy.heads
-    by_head = [verdicts("heads", at).worst(other.verdicts("heads", at)) for at in range(count)]
-    whole = {
-        at: verdict.reason
-        for at, verdict in enumerate(by_head)
-        if verdict.status == "refused" and a.rows("attention_write", at, range(1)) is not None
+    by_head = [
+        verdicts("heads", layer).worst(other.verdicts("heads", layer)) for layer in range(count)
+    ]
+    unsplit_layers = {
+        layer: verdict.reason
+        for layer, verdict in enumerate(by_head)
+        if verdict.status == "refused" and a.rows("attention_write", layer, range(1)) is not None
     }
 
     def compute(rows: range, _: range) -> Tensor:
@@ -121,7 +123,7 @@ def part_changes(
         by_layer[:, heads + 1],
         float(means[-2]),
         float(means[-1]),
-        whole,
+        unsplit_layers,
         rounding_bound(a.model.precision, b.model.precision),
     )
 

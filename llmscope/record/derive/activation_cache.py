@@ -241,6 +241,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return True
 
     def _tensor(self, layer: int, kind: str) -> Tensor | None:
+        """Return the tensor of a kind in a layer; None where the recording does not hold it."""
         recording = self._recording
         match kind:
             case "embed":
@@ -265,8 +266,10 @@ class ActivationCache(Mapping[str, Tensor]):
                 return pattern(recording, layer)
             case "z":
                 return self._head_outputs(layer)
-            case _:
+            case "mlp_act":
                 return activations(recording, layer)
+            case _:
+                raise AssertionError(f"{kind} is not a kind of tensor")
 
     def _head_outputs(self, layer: int) -> Tensor:
         """Return pattern times values with the edits of the heads. [position, head, head width]"""

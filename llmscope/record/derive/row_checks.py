@@ -180,7 +180,7 @@ def _rows_by_segment(
 
 
 def _measurements(segment: Segment, capability: str) -> _Measured:
-    """Return what was measured of a segment in all layers."""
+    """Return the stored measurements of a capability in a segment; empty ones at the first call."""
     key = ("checked", capability)
     if key not in segment.memo:
         segment.memo[key] = _Measured.nothing(len(segment.layers), len(segment))

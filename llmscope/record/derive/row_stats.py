@@ -80,22 +80,25 @@ def cosines(recording: Recording) -> Floats:
     return _join(recording, COSINES, _cosines)
 
 
-def kept_pattern(
-    recording: Recording, key: object, rows: range, weigh: Callable[[range], Fetching[Floats]]
+def cached_pattern_rows(
+    recording: Recording,
+    key: object,
+    rows: range,
+    compute_rows: Callable[[range], Fetching[Floats]],
 ) -> Fetching[Floats]:
-    """Return rows of a pattern, which are cached. [query, key]; 0 where unseen.
+    """Return rows of a pattern; compute those that are not cached. [query, key]; 0 where unseen.
 
-    Each segment caches its rows of the pattern viewed last: they do not change when the prompt is
+    Each segment caches its rows of the last pattern only. They do not change when the prompt is
     extended, so a typed letter costs one row.
 
     Args:
         recording: the recording.
-        key: identifies the pattern.
+        key: identifies the pattern; rows cached under another key are replaced.
         rows: the queries.
-        weigh: computes rows of the pattern. `[row, key]`
+        compute_rows: computes the rows that are not cached. [row, key]
     """
     pattern = np.zeros((len(rows), len(recording)), dtype=np.float32)
-    lacking: list[tuple[Segment, range, range]] = []
+    missing: list[tuple[Segment, range, range]] = []
     start = 0
     for segment, count in recording.parts:
         inside = range(max(rows.start, start), min(rows.stop, start + count))
@@ -105,20 +108,20 @@ def kept_pattern(
             continue
         cached = _kept_rows(segment, key, part_rows)
         if cached is None:
-            lacking.append((segment, inside, part_rows))
+            missing.append((segment, inside, part_rows))
         else:
             columns = cached[:, : inside.stop]  # a longer prompt's rows have more columns, all 0
             pattern[inside.start - rows.start : inside.stop - rows.start, : columns.shape[1]] = (
                 columns
             )
-    if not lacking:
+    if not missing:
         return pattern
-    first = lacking[0][1].start
-    weighed = yield from weigh(range(first, lacking[-1][1].stop))
-    for segment, inside, part_rows in lacking:
-        cached = weighed[inside.start - first : inside.stop - first, : inside.stop]
-        segment.memo[PATTERN] = (key, part_rows.start, cached.copy())
-        pattern[inside.start - rows.start : inside.stop - rows.start, : inside.stop] = cached
+    first = missing[0][1].start
+    computed = yield from compute_rows(range(first, missing[-1][1].stop))
+    for segment, inside, part_rows in missing:
+        part = computed[inside.start - first : inside.stop - first, : inside.stop]
+        segment.memo[PATTERN] = (key, part_rows.start, part.copy())
+        pattern[inside.start - rows.start : inside.stop - rows.start, : inside.stop] = part
     return pattern
 
 

@@ -67,7 +67,7 @@ def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) ->
 def norm_forms(module: nn.Module) -> Iterator[Form]:
     """Yield the forms that a norm may have: LayerNorm or RMSNorm, gain γ or 1 + γ.
 
-    None where its weights are offloaded, and can only be read while the module runs.
+    Yields nothing if its weights are offloaded, and can only be read while the module runs.
     """
     if any(parameter.is_meta for parameter in module.parameters()):
         return
@@ -76,13 +76,16 @@ def norm_forms(module: nn.Module) -> Iterator[Form]:
     if isinstance(weight, Tensor):
         gains = [("γ · ", exact(weight)), ("(1 + γ) · ", 1 + exact(weight))]
     shift = exact(bias) if isinstance(bias, Tensor) else None
-    named = [v for k, v in vars(module).items() if "eps" in k and isinstance(v, float)]
-    for eps in named or EPSILONS:
+    own_eps = [
+        value for name, value in vars(module).items() if "eps" in name and isinstance(value, float)
+    ]
+    for eps in own_eps or EPSILONS:
         for centred in (True, False):
             for gain_name, gain in gains:
-                top, under = ("(x − mean)", "std") if centred else ("x", "rms")
+                numerator, denominator = ("(x − mean)", "std") if centred else ("x", "rms")
                 tail = "" if shift is None else " + β"
-                yield f"{gain_name}{top} / {under}(x){tail}", Norm(gain, shift, eps, centred)
+                formula = f"{gain_name}{numerator} / {denominator}(x){tail}"
+                yield formula, Norm(gain, shift, eps, centred)
 
 
 @dataclass(frozen=True, eq=False)

@@ -246,21 +246,23 @@ class Chain:
             return None
         first, bias = outputs_first(module), getattr(module, "bias", None)
 
-        def tell(at: tuple[int, ...], inputs: Tensor) -> Explanation:
-            place = output(at)
-            whole = place if columns is None else int(columns[place])
+        def explain(at: tuple[int, ...], inputs: Tensor) -> Explanation:
+            output_index = output(at)
+            matrix_index = output_index if columns is None else int(columns[output_index])
             weight = module.weight
             assert isinstance(weight, Tensor)
-            vector = exact((weight if first else weight.T)[whole])
-            parts: tuple[Region, ...] = ((place, slice(None)) if first else (slice(None), place),)
+            vector = exact((weight if first else weight.T)[matrix_index])
+            region: Region = (output_index, slice(None)) if first else (slice(None), output_index)
+            regions: tuple[Region, ...] = (region,)
             more = []
             if bias is not None:
-                more, parts = [("bias", scale * float(bias[whole]))], (*parts, (0, place))
+                more = [("bias", scale * float(bias[matrix_index]))]
+                regions = (region, (0, output_index))
             sizes = list(zip(along, inputs.shape, strict=True))
             formula = "input · weight, added up"
-            return summed(formula, inputs, vector, sizes, scale=scale, more=more, weights=parts)
+            return summed(formula, inputs, vector, sizes, scale=scale, more=more, weights=regions)
 
-        return tell
+        return explain
 
     def through(self, call: Call, rows: Tensor) -> Tensor:
         """Call a module again with `rows` in place of its traced input. [row, width]

@@ -219,9 +219,9 @@ class HelpScreen(LineScreen):
     def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[HelpRow]]]:
         roomy = self.app.size.width >= TWO_COLUMNS and not searched
         columns = 2 if roomy else 1
-        yield "The first keys", self._basics(BASICS, columns)
+        yield "The first keys", self._key_rows(BASICS, columns)
         menus = [((menu.action,), menu.title) for menu in MENUS]
-        yield "Menus: a key opens one, the next key chooses", self._basics(menus, columns)
+        yield "Menus: a key opens one, the next key chooses", self._key_rows(menus, columns)
         question, text = self._explanation()
         paragraphs = [Content.styled(passage, self._styles.text) for passage in text.split("\n\n")]
         yield (
@@ -264,10 +264,16 @@ class HelpScreen(LineScreen):
             text = f"{text}\n\n{self._keymap.filled(self._host.mode.help)}".lstrip()
         return display_text(question), display_text(text)
 
-    def _basics(
+    def _key_rows(
         self, keys_of: Sequence[tuple[tuple[str, ...], str]], columns: int
     ) -> list[HelpRow]:
-        """Return keys in columns, each with what it does: the first keys, or those of the menus."""
+        """Return rows of keys with their meanings, in `columns` columns.
+
+        Args:
+            keys_of: actions with the meaning of their first keys. Entries with an action that this
+                screen does not offer are left out.
+            columns: the number of entries in a row.
+        """
         names_listed = {action.name for action in self._actions}
         offered = [
             (self._first_keys(actions), meaning)
@@ -276,13 +282,13 @@ class HelpScreen(LineScreen):
         ]
         styles = self._styles
         rows = []
-        for at in range(0, len(offered), columns):
-            cells, found_by = [], ""
-            for keys, meaning in offered[at : at + columns]:
+        for start in range(0, len(offered), columns):
+            cells, searched_text = [], ""
+            for keys, meaning in offered[start : start + columns]:
                 keys, fill = f"{keys:<{KEYS}}", " " * max(0, COLUMN - KEYS - cell_len(meaning))
                 cells.append(Content.assemble((keys, styles.strong), (meaning, styles.text), fill))
-                found_by += f" {keys} {meaning}"
-            rows.append(HelpRow(Content("").join(cells), found_by))
+                searched_text += f" {keys} {meaning}"
+            rows.append(HelpRow(Content("").join(cells), searched_text))
         return rows
 
     def _first_keys(self, actions: Sequence[str]) -> str:

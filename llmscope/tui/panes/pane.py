@@ -506,39 +506,39 @@ class FigurePane(HostedWidget, can_focus=True):
         text = self.value_at(hit) if hit else ""
         self.tooltip = Content(text) if text else None
 
-    def value_at(self, hit: Mapping[str, int]) -> str:
-        """Return the place and the value of a cell in words; empty where the figure has none.
+    def value_at(self, cell: Mapping[str, int]) -> str:
+        """Return a cell's labels and its value in words; empty where the figure has no such cell.
 
         Args:
-            hit: indices by axis name; for a missing axis, the cursor's place counts.
+            cell: the cell's indices by axis name; the cursor's index is taken on a missing axis.
         """
         result, focus = self._shown, self._state.focus
         if result is None or not result.figure.axes or not result.figure.values.size:
             return ""
         figure = result.figure
-        places: list[int] = []
-        words: list[str] = []
+        cursor = {"layer": focus.layer, "head": focus.head, "query": focus.position}
+        indices: list[int] = []
+        axis_texts: list[str] = []
         for axis in figure.axes:
-            here = {"layer": focus.layer, "head": focus.head, "query": focus.position}
-            place = hit.get(axis.name, here.get(axis.name, focus.position))
-            if not 0 <= place < len(axis):
+            index = cell.get(axis.name, cursor.get(axis.name, focus.position))
+            if not 0 <= index < len(axis):
                 return ""
-            places.append(place)
-            label = display_text(axis.labels[place], whitespace=True)
-            words.append(f"{axis.name} {label}" if label.isdigit() else f"‹{label}›")
-        value = float(figure.values[tuple(places)])
+            indices.append(index)
+            label = display_text(axis.labels[index], whitespace=True)
+            axis_texts.append(f"{axis.name} {label}" if label.isdigit() else f"‹{label}›")
+        value = float(figure.values[tuple(indices)])
         if math.isnan(value):
             return ""
         text = percent(value) if figure.unit == "probability" else number(value)
         ranks = ranks_of(figure)
         if ranks is not None:  # the token that has it stands in the title
-            return f"{', '.join(words)}: {text}, rank {ranks[tuple(places)]:.0f}"
+            return f"{', '.join(axis_texts)}: {text}, rank {ranks[tuple(indices)]:.0f}"
         names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
-            name = names.get(int(np.asarray(ids)[tuple(places)]), "")
+            name = names.get(int(np.asarray(ids)[tuple(indices)]), "")
             text = f"{quoted_token(str(name))} {text}"
         unit = "" if figure.unit == "probability" else f" {figure.unit}"
-        return f"{', '.join(words)}: {text}{unit}".strip()
+        return f"{', '.join(axis_texts)}: {text}{unit}".strip()
 
     def on_leave(self) -> None:
         """Let the title be as it was."""

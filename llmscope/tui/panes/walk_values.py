@@ -112,7 +112,7 @@ vocabulary stand in the order of their numbers, the largest first."""
         return replace(state, focus=replace(state.focus, weight=None, cell=None))
 
     def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the numbers, and below them the text about one if `SaidPane` is not on screen."""
+        """Draw the numbers, and the text about one below if `StepTextPane` is not on screen."""
         extra = {**result.figure.extra, "caption": ()}
         plain = replace(result, figure=replace(result.figure, extra=extra))
         if "seen" not in extra or not (self.among or focus.cell is not None):

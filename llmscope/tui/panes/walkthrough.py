@@ -186,8 +186,8 @@ A step with × could not be verified against the model: the pane in words says w
         return min(self._state.step, max(len(self.steps) - 1, 0))
 
 
-class SaidPane(WalkthroughPane):
-    """The selected step in words, from the same figure as the table."""
+class StepTextPane(WalkthroughPane):
+    """The pane that explains the selected step in words, from the same figure as the table."""
 
     key: ClassVar[str] = SAID
     most_rows: ClassVar[int | None] = 14
@@ -204,14 +204,14 @@ under the cursor first. Up and down choose another step, {step-from} goes to wha
         return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(result)
 
     def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the cell, then the step's sentence, formula, shapes, weights and inputs."""
+        """Draw the cell under the cursor, then the step's sentence, formula, shapes and weights."""
         if not self.steps:
             return super().draw(result, focus, tokens)
         style_set = styles_for(self._look)
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
-        at = self._chosen()
-        last = self.steps[at]
-        more = self.filled(ENDING) if last.get("writes") and not last["full"] else ""
-        painting = paint_step(result.figure, at, *self.size, style_set, cell=cell, more=more)
+        index = self._chosen()
+        step = self.steps[index]
+        more = self.filled(ENDING) if step.get("writes") and not step["full"] else ""
+        painting = paint_step(result.figure, index, *self.size, style_set, cell=cell, more=more)
         return faded(painting, self._look) if self._stale and self.dim else painting

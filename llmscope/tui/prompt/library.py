@@ -35,7 +35,7 @@ def sample_folder() -> Path:
 
 
 @cache
-def samples() -> tuple[ExamplePrompt, ...]:
+def example_prompts() -> tuple[ExamplePrompt, ...]:
     """Return all example prompts, sorted by name; those with a context of examples come last."""
     samples_read = map(_read, sorted(sample_folder().glob("*.toml")))
     return tuple(sorted(samples_read, key=lambda sample: marked(sample.prompt).cut is not None))
@@ -43,7 +43,7 @@ def samples() -> tuple[ExamplePrompt, ...]:
 
 def samples_for(spec: str) -> tuple[ExamplePrompt, ...]:
     """Return the example prompts that suit a model."""
-    return tuple(sample for sample in samples() if sample.model == world(spec))
+    return tuple(sample for sample in example_prompts() if sample.model == world(spec))
 
 
 def _read(path: Path) -> ExamplePrompt:

@@ -34,7 +34,7 @@ class Branch:
     stream: int = 0
     fork: int | None = None
 
-    def said(self, count: int) -> str:
+    def text_of(self, count: int) -> str:
         """Return the text of the first `count` tokens."""
         end, rest = self.ends[count]
         return self.text[:end] + rest
@@ -51,10 +51,10 @@ class Branch:
         """
         inside = all(0 <= end <= len(self.text) for end, _ in self.ends)
         plain = self.stream >= 0 and all(token >= 0 for token in self.ids)
-        forked = self.fork is None or 0 <= self.fork <= len(self.ids)
-        return inside and plain and forked and len(self.ends) == len(self.ids) + 1
+        fork_fits = self.fork is None or 0 <= self.fork <= len(self.ids)
+        return inside and plain and fork_fits and len(self.ends) == len(self.ids) + 1
 
-    def wrote(self, token: int, text: str) -> Branch:
+    def with_token(self, token: int, text: str) -> Branch:
         """Return the branch with one more token; `text` is the text of all its tokens then."""
         shared = shared_length(self.text, text)
         return replace(
@@ -66,7 +66,7 @@ class Branch:
 
     def cut(self, count: int) -> Branch:
         """Return the branch with only its first `count` tokens."""
-        text = self.said(count)
+        text = self.text_of(count)
         shared = self.ends[count][0]
         ends = (*_clipped(self.ends[:count], self.text, shared), (len(text), ""))
         return replace(self, ids=self.ids[:count], text=text, ends=ends)
@@ -113,14 +113,14 @@ class Branches:
         return self.kept[self.at]
 
     @property
-    def said(self) -> str:
+    def generated_text(self) -> str:
         """Return the generated text in the editor after the base."""
-        return self.branch.said(self.count)
+        return self.branch.text_of(self.count)
 
     @property
     def text(self) -> str:
         """Return the text in the editor."""
-        return self.base + self.said
+        return self.base + self.generated_text
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ class Branches:
         return (*self.spans, (start, end)) if end > start else self.spans
 
     @property
-    def tried(self) -> tuple[int, ...]:
+    def tried_tokens(self) -> tuple[int, ...]:
         """Return the tokens that earlier branches have where the user forked this one."""
         if self.branch.fork != self.count:
             return ()
@@ -143,7 +143,7 @@ class Branches:
         )
         return tuple(dict.fromkeys(ids[self.count] for ids in others if len(ids) > self.count))
 
-    def wrote(self, token: int, text: str) -> Branches:
+    def with_token(self, token: int, text: str) -> Branches:
         """Return the branches with one more token; `text` is then all the generated text.
 
         Tokens that were taken back at this place stay, as a branch.
@@ -151,7 +151,7 @@ class Branches:
         here, count = self.branch, self.count
         if count < len(here.ids) and here.ids[count] == token:
             return replace(self, count=count + 1)
-        longer = here.cut(count).wrote(token, text)
+        longer = here.cut(count).with_token(token, text)
         if count < len(here.ids):
             return self._with((*self.kept, longer), len(self.kept), count + 1)
         branches = (*self.kept[: self.at], longer, *self.kept[self.at + 1 :])
@@ -164,8 +164,8 @@ class Branches:
             count -= 1
         return replace(self, count=count)
 
-    def forked(self, count: int) -> Branches:
-        """Return a new branch after `count` tokens, to be generated next. The old one is kept."""
+    def with_new_branch(self, count: int) -> Branches:
+        """Return the branches with a new one in the editor, forked after `count` tokens."""
         here = self.branch
         if here.fork == count == len(here.ids):
             return replace(self, count=count)
@@ -173,13 +173,13 @@ class Branches:
         begun = replace(here.cut(count), stream=stream, fork=count)
         return self._with((*self.kept, begun), len(self.kept), count)
 
-    def turned(self, by: int) -> Branches:
-        """Return the next branch, complete; after the last one the first."""
+    def with_next_branch(self, by: int) -> Branches:
+        """Return the branches with the branch `by` places further in the editor, in a circle."""
         at = (self.at + by) % len(self.kept)
         return replace(self, at=at, count=len(self.kept[at].ids))
 
-    def found(self, text: str) -> Branches | None:
-        """Return the branches with as many tokens in the editor as give `text`, else None."""
+    def at_text(self, text: str) -> Branches | None:
+        """Return the branches with `text` in the editor; None if no branch begins so."""
         if not text.startswith(self.base):
             return None
         if text == self.text:
@@ -188,8 +188,8 @@ class Branches:
         for at in dict.fromkeys((self.at, *range(len(self.kept)))):
             branch = self.kept[at]
             for count in range(len(branch.ids), -1, -1):
-                end, more = branch.ends[count]
-                if end + len(more) == len(rest) and branch.said(count) == rest:
+                end, partial = branch.ends[count]
+                if end + len(partial) == len(rest) and branch.text_of(count) == rest:
                     return replace(self, at=at, count=count)
         return None
 

@@ -49,7 +49,7 @@ PANES = {
     "patching": PaneEntry("patching", "what_if:PatchingPane"),
     "walkthrough": PaneEntry("walkthrough", "walkthrough:WalkthroughPane"),
     "walk-values": PaneEntry("values of the step", "walk_values:ValuesPane"),
-    "walk-said": PaneEntry("step in words", "walkthrough:SaidPane"),
+    "walk-said": PaneEntry("step in words", "walkthrough:StepTextPane"),
     "contrast": PaneEntry("contrast with B", "contrast:ContrastPane"),
     "contrast-kl": PaneEntry("divergence of predictions", "contrast:DivergencePane"),
     "contrast-word": PaneEntry("word in both", "contrast:WordPane"),

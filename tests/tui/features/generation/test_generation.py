@@ -287,7 +287,7 @@ async def test_a_context_that_is_marked_off_stays_so_whatever_is_written(opened:
         # A model that writes a line of dashes has made no mark.
         group = session.app.generation.branches
         assert group is not None
-        longer = group.wrote(9, NEXT[0] + "\n---\nand")
+        longer = group.with_token(9, NEXT[0] + "\n---\nand")
         session.app.generation._set(session.app, longer)
         await session.settle()
         asked = session.engine.requests[-1]
@@ -301,7 +301,7 @@ async def test_hostile_tokens_reach_the_screen_in_words(opened: Open) -> None:
         await session.press("escape", "w", "w")
         group = app.generation.branches
         assert group is not None
-        app.generation._set(app, group.wrote(9, NEXT[0] + "\x1b[31m[/nope][@click=app.exit]x"))
+        app.generation._set(app, group.with_token(9, NEXT[0] + "\x1b[31m[/nope][@click=app.exit]x"))
         await session.settle()
         assert app.text.endswith("\x1b[31m[/nope][@click=app.exit]x"), "the prompt is exact"
         assert "\x1b" not in session.screen_text()
@@ -398,7 +398,7 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
         await session.press("escape", "w", "w")
         group = app.generation.branches
         assert group is not None
-        app.generation._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
+        app.generation._set(app, group.with_token(5, NEXT[0] + NEXT[5]))
         app.look_at(app.state.move_to(layer=3))  # before the editor's message has come
         asked = session.engine.requests[-1]
         assert asked.text == PROMPT + NEXT[0]
