@@ -27,7 +27,7 @@ def provenance_of(
 
     Args:
         origin: the origin of the model.
-        command: the command line that writes the same snapshot; None if there is none.
+        command: the command line that writes the same snapshot; None: not known.
         progress: called with how much of the weights is hashed (once per file); None: not reported.
 
     Raises:

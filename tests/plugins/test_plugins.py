@@ -201,7 +201,7 @@ def test_the_model_picker_lists_a_source_under_its_title(copies: Path) -> None:
     )
     done = python(copies, code)
     assert "('copy:one', 'copies')" in done.stdout
-    assert done.stdout.rstrip().endswith("pypi:NAME, copy:NAME")
+    assert done.stdout.rstrip().endswith("ollama:NAME, copy:NAME")
 
 
 @pytest.mark.parametrize(
