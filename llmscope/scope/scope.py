@@ -1156,17 +1156,17 @@ class Scope:
             ScopeError: a text is not a single token where one is asked for.
         """
         focus = focus_from(self.ids_for(prompt, options_given))
-        # Plain types first: what an array is compared with below gives no truth value.
-        focus = checked_focus(focus, self.loaded_model.anatomy.vocabulary)
         for name, option in options().items():
             if name not in options_given:
                 continue
             unread = f"{name}: {why}" if (why := chosen.unread(name, focus.mode)) else ""
             if option not in chosen.allowed:
                 unread = f"the lens {chosen.name} has no option {name!r}"
-            if unread and option.of(focus) != option.default:
+            value, default = option.of(focus), option.default
+            # By type first: an array that is compared gives no truth value.
+            if unread and (type(value) is not type(default) or value != default):
                 raise WrongValueError(unread)
-        return focus
+        return checked_focus(focus, self.loaded_model.anatomy.vocabulary)
 
     def ids_for(self, prompt: Prompt, options_given: dict[str, Any]) -> dict[str, Any]:
         """Return options of lenses with texts of tokens, prompts and words replaced by their ids.

@@ -77,6 +77,14 @@ def switch_off(scope, family, part):
             part == "mlp" and parts.mlp_write is None
         )
         edit = f"zero {part} {layer}{index} @5.."
+        mapped = part == "head" and parts.mapped is not None
+        if mapped and scope.verdicts("maps", layer).status != "refused":
+            # By hand in interventions/test_recurrent_heads.py.
+            recording, unedited = scope.record(A, edits=[edit]), scope.record(A)
+            streams = [each.rows("stream", layer + 1) for each in (recording, unedited)]
+            assert torch.equal(*(rows[:5] for rows in streams))
+            assert not torch.allclose(*(rows[5:] for rows in streams))
+            continue
         if lacks or layer in refused(family, capability):
             with pytest.raises(ScopeError) as caught:
                 scope.record(A, edits=[edit])

@@ -154,7 +154,7 @@ def test_attribution_by_heads_adds_up_to_what_attention_wrote(family):
     position = len(IDS) - 1
     parts = attribute(recording, position, logit_direction_of(recording, position, 7, None))
     shown = [i for i, part in enumerate(recording.model.anatomy.layers) if part.attention]
-    assert not parts.unsplit_layers
+    assert not parts.whole
     for layer in shown:
         total = parts.heads[layer].sum() + parts.head_bias[layer]
         assert total == pytest.approx(parts.attention[layer], rel=1e-4, abs=1e-5)
@@ -179,7 +179,7 @@ def test_differential_attention_shows_patterns_and_refuses_heads():
         scope.record(IDS, edits=["zero head 1.0"])
     position = len(IDS) - 1
     told = attribute(recording, position, logit_direction_of(recording, position, 7, None))
-    assert set(told.unsplit_layers) == {0, 1, 2}
+    assert set(told.whole) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(

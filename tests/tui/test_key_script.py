@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,7 +118,10 @@ def test_keys_do_what_they_do_on_the_screen() -> None:
     ],
 )
 @pytest.mark.few(3)
-def test_what_reaches_out_of_the_picture_is_refused(script: str, key: str, said: str) -> None:
+def test_what_reaches_out_of_the_picture_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, key: str, said: str
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))  # another test's theme is no finding
     with pytest.raises(ScopeError, match=said) as caught:
         pressed(script)
     assert caught.value.message.startswith(f"the key {key!r}: ")

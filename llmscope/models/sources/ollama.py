@@ -17,7 +17,6 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.json_file import read_json
-from llmscope.models.sources import gguf
 from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.support.text import display_text
@@ -64,6 +63,8 @@ def fetch(spec: Spec, options: Options) -> Weights:
     Raises:
         ScopeError: Ollama has no such model here, or transformers cannot read its file.
     """
+    from llmscope.models.sources import gguf  # imports torch, which a list of models does without
+
     file = locate(spec, options)
     return replace(gguf.converted(file.path, options.progress), name=file.name)
 
