@@ -72,9 +72,14 @@ class ScreenHeader(HostedWidget):
         named = display_text(info.name, whitespace=True)
         if info.adapters:
             named += f" + {display_text(adapter, whitespace=True)}" if adapter else " · base model"
+        facts = [info.dtype, info.device]
         if info.versus is not None:
             named = named.removesuffix(" · base model")
             second = display_text(info.versus_name).replace("\n", " ")
+            if info.versus.dtype not in ("", info.dtype):  # what tells them apart stands at both
+                named += f" {display_text(facts.pop(0))}"
+                if info.versus.name == info.name:
+                    second = second.removeprefix(f"{display_text(info.name)} ")
             named = f"A {named}{JOINT}B {second}"
         self._left = [
             (named, 0),
@@ -82,7 +87,6 @@ class ScreenHeader(HostedWidget):
         ]
         if info.parameters:  # the hidden states of another engine tell no more than the layers
             self._left += [(f"{info.heads} heads", 5), (count(info.parameters), 3)]
-        facts = (info.dtype, info.device)
         self._left += [(display_text(fact), 6) for fact in facts if fact]
         self.refresh()
 

@@ -37,8 +37,8 @@ def block(host: Host) -> None:
     edit = host.grid.pane.knockout_here(host.state)
     if edit is None:
         host.tell(
-            "nothing to stop reading here: the row of a later token in the attention pane, of one "
-            "head, the mean or the maximum",
+            "nothing to stop reading here: it takes a later token in the attention pane, where "
+            "each cell is one token and not a block of them, as of one head",
             "warning",
         )
         return
