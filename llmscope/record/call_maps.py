@@ -15,6 +15,8 @@ from llmscope.record.mixer_calls import MixerCall
 
 CELLS = 1 << 22
 """Most weights, or numbers of states, that are held at once."""
+BLOCK = 64
+"""Tokens whose values the delta rule is solved for together: its cost grows with its square."""
 
 
 def widen(tensor: Tensor) -> Tensor:
@@ -25,7 +27,7 @@ def widen(tensor: Tensor) -> Tensor:
 def head_chunks(call: MixerCall, heads: Sequence[int], rows: range) -> Iterator[list[int]]:
     """Yield the heads, as many at a time as are held at once."""
     state = 1 if call.key is None else call.key.shape[2]
-    cost = max(rows.stop * max(len(rows), rows.stop if call.delta else 0), len(rows) * state, 1)
+    cost = max(rows.stop * max(len(rows), BLOCK if call.delta else 0), len(rows) * state, 1)
     size = max(1, CELLS // cost)
     for start in range(0, len(heads), size):
         yield list(heads[start : start + size])
@@ -100,19 +102,40 @@ def _by_products(
 
     With A_ts = (q_t·k_s) e^(decays after s up to t): w = A b. With the delta rule each token's
     value loses what earlier ones left at its key, (I + L) u = b v with L_ts = b_t (k_t·k_s) e^…,
-    and so w = A (I + L)⁻¹ b.
+    and so w = A (I + L)⁻¹ b. It is solved block by block, from the last keys to the first: behind a
+    block, each query reads q_t e^… − Σ_s w_ts e^… k_s.
     """
     total = decay.cumsum(1)  # [head, row]
-    at = slice(rows.start, rows.stop)
-    weights = query[:, at] @ key.transpose(1, 2) * _left(total[:, at], total, rows, 0)
-    if delta:
-        assert strength is not None
-        every = range(rows.stop)
-        overlap = strength[..., None] * (key @ key.transpose(1, 2)) * _left(total, total, every, 1)
-        weights = torch.linalg.solve_triangular(
-            overlap, weights, upper=False, left=False, unitriangular=True
+    if not delta:
+        at = slice(rows.start, rows.stop)
+        weights = query[:, at] @ key.transpose(1, 2) * _left(total[:, at], total, rows, 0)
+        return weights if strength is None else weights * strength[:, None]
+    assert strength is not None
+    weights = query.new_zeros(len(query), len(rows), rows.stop)
+    read = query[:, rows.start : rows.stop].clone()  # [head, query, state]
+    for start in reversed(range(0, rows.stop, BLOCK)):
+        stop = min(start + BLOCK, rows.stop)
+        block = slice(start, stop)
+        first = max(0, start - rows.start)  # the queries at and after this block
+        inside = range(rows.start + first - start, rows.stop - start)  # places from its first key
+        queries = torch.arange(rows.start + first, rows.stop, device=query.device)
+        at_query = total[:, queries.clamp(max=stop - 1)]  # [head, query]
+        at_key, keys = total[:, block], key[:, block]
+        products = read[:, first:] @ keys.transpose(1, 2) * _left(at_query, at_key, inside, 0)
+        overlap = keys @ keys.transpose(1, 2) * _left(at_key, at_key, range(stop - start), 1)
+        block_weights = torch.linalg.solve_triangular(
+            strength[:, block, None] * overlap,
+            products,
+            upper=False,
+            left=False,
+            unitriangular=True,
         )
-    return weights if strength is None else weights * strength[:, None]
+        block_weights = block_weights * strength[:, None, block]
+        weights[:, first:, block] = block_weights
+        before = (total[:, start] - decay[:, start])[:, None]  # [head, 1]
+        erased = (block_weights * (at_key - before).exp()[:, None]) @ keys
+        read[:, first:] = read[:, first:] * (at_query - before).exp()[..., None] - erased
+    return weights
 
 
 def _left(at: Tensor, total: Tensor, rows: range, apart: int) -> Tensor:

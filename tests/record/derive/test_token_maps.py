@@ -273,3 +273,27 @@ def test_a_pass_that_goes_on_from_a_state_has_no_map():
 def test_calls_of_different_forms_have_no_map():
     calls = [MixerCall(torch.ones(3, 2, width), torch.ones(3, 2, width)) for width in (1, 2)]
     assert join_calls(calls).flaw.startswith("its recurrence runs several times")
+
+
+@pytest.mark.parametrize("rows", [range(149, 150), range(60, 130), range(150)], ids=str)
+def test_a_long_delta_rule_is_solved_block_by_block(rows):
+    """Against the state token by token: its output is linear in the values, so each in turn is 1."""
+    torch.manual_seed(0)
+    count, width = 150, 8
+    query, key = (torch.randn(count, 1, width, dtype=torch.float64) for _ in range(2))
+    key = key / key.norm(dim=-1, keepdim=True)
+    decay = -torch.rand(count, 1, dtype=torch.float64)
+    strength = torch.rand(count, 1, dtype=torch.float64) * 2
+    value = torch.zeros(count, 1, 1, dtype=torch.float64)
+    call = MixerCall(value, value, query, key, decay=decay, strength=strength, delta=True)
+    weights = call_maps.call_weights(call, [0], rows)[0]
+    state = torch.zeros(width, count, dtype=torch.float64)
+    for token in range(rows.stop):
+        own_key = key[token, 0]
+        state = state * decay[token, 0].exp()
+        value_row = torch.zeros(count, dtype=torch.float64)
+        value_row[token] = 1.0
+        state = state + strength[token, 0] * torch.outer(own_key, value_row - own_key @ state)
+        if token in rows:
+            expected = (query[token, 0] @ state)[: rows.stop]
+            torch.testing.assert_close(weights[token - rows.start], expected, rtol=0, atol=1e-12)
