@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.capture import resume
 from llmscope.record.capture.recorder import STEPS
 from llmscope.record.capture.resume import EVERY, MOST
 from llmscope.record.derive.verify import verify
@@ -160,3 +161,23 @@ def test_windows_beside_states_are_not_reused():
     ids = list(range(3, 30))
     check(live, reference, ids)
     assert check(live, reference, [*ids, 5]).reused == 0
+
+
+def test_of_large_states_fewer_are_kept(monkeypatch):
+    live, reference = recorders("qwen3_next")
+    first = live.record(prompt_of([3, 5, 7]))
+    size = resume._bytes_of(first.resume.states[3])
+    assert size == sum(
+        part.nbytes
+        for layer in first.resume.states[3].values()
+        for part in (*layer.recurrent_states.values(), *layer.conv_states.values())
+    )
+    monkeypatch.setattr(resume, "MOST_BYTES", 3 * size)
+    ids = [(5 * at + 3) % 90 for at in range(9 * EVERY + 30)]
+    recording = live.record(prompt_of(ids))
+    for letter in range(5):
+        recording = live.record(prompt_of([*ids, *range(letter + 1)]))
+    regular = [count for count in recording.resume.states if count % EVERY == 0]
+    assert regular == [4 * EVERY, 8 * EVERY, 9 * EVERY]
+    assert len(recording.resume.states) == 6  # and those after the last three letters
+    check(live, reference, [*ids[: 8 * EVERY + 3], 4])

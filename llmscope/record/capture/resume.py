@@ -27,6 +27,8 @@ EVERY = 128
 """Tokens of a long prompt from one state that is kept to the next."""
 MOST = 16
 """Most lengths at which states are kept beside those; the latest are."""
+MOST_BYTES = 1 << 28
+"""Bytes of states up to which that many are kept; of a model with larger ones, fewer are."""
 BOTH = LinearAttentionAndFullAttentionLayer
 """A layer with keys, values and a state."""
 KNOWN = (DynamicLayer, LinearAttentionLayer, BOTH, DummyLayer)
@@ -141,11 +143,39 @@ def resume_from(
         if isinstance(layer, LinearAttentionLayer):
             state[index] = _copied(layer, tensors=False)
     earlier = {} if before is None else before.states
-    known = {count: layers for count, layers in earlier.items() if count <= shared}
-    others = sorted(count for count in known if count % EVERY)
-    for count in others[: max(len(others) + 1 - MOST, 0)]:
-        del known[count]
-    return Resume(past, {**known, length: state}, claim)
+    lengths = _chosen([count for count in earlier if count <= shared], _bytes_of(state))
+    return Resume(past, {**{count: earlier[count] for count in lengths}, length: state}, claim)
+
+
+def _chosen(lengths: Sequence[int], size: int) -> list[int]:
+    """Return the lengths of earlier states that are kept: the latest, and some at `EVERY`.
+
+    Args:
+        lengths: the lengths of which there are states.
+        size: the bytes of a state.
+    """
+    room = max(2, MOST_BYTES // max(size, 1))
+    regular = sorted(count for count in lengths if count % EVERY == 0)
+    others = sorted(count for count in lengths if count % EVERY)
+    step = EVERY
+    while len(regular) > room:
+        step *= 2
+        regular = [count for count in regular if count % step == 0]
+    latest = min(MOST, room) - 1  # beside that of the pass
+    return [*regular, *others[max(len(others) - latest, 0) :]]
+
+
+def _bytes_of(state: Mapping[int, Any]) -> int:
+    """Return the bytes of the states of all layers."""
+    tensors: list[Tensor] = []
+    for layer in state.values():
+        if isinstance(layer, OwnState):
+            tensors += layer.tensors or []
+            continue
+        for value in vars(layer).values():
+            if isinstance(value, dict):
+                tensors += [part for part in value.values() if isinstance(part, Tensor)]
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _copied(layer: Any, *, tensors: bool = True) -> Any:

@@ -277,7 +277,7 @@ def test_calls_of_different_forms_have_no_map():
 
 @pytest.mark.parametrize("rows", [range(149, 150), range(60, 130), range(150)], ids=str)
 def test_a_long_delta_rule_is_solved_block_by_block(rows):
-    """Against the state token by token: its output is linear in the values, so each in turn is 1."""
+    """Against the state token by token, whose output is linear in the values: each in turn is 1."""
     torch.manual_seed(0)
     count, width = 150, 8
     query, key = (torch.randn(count, 1, width, dtype=torch.float64) for _ in range(2))
