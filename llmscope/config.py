@@ -193,13 +193,13 @@ def settings(environ: Mapping[str, str] | None = None) -> tuple[FoundSetting, ..
     """
     environ = os.environ if environ is None else environ
     record = read_file()
-    _known(record, [*BY_NAME, KEYS], CONFIG)
+    _check_known(record, [*BY_NAME, KEYS], CONFIG)
     if not isinstance(record.get(KEYS, {}), dict):
         raise ScopeError(f"{CONFIG}: keys is a section", '[keys], then action = "key"')
     ours = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
     variables = {setting.variable: setting for setting in SETTINGS}
     folders = [PREFIX + name for name in FOLDERS]
-    _known(ours, [*variables, *folders], "the environment")
+    _check_known(ours, [*variables, *folders], "the environment")
     return tuple(_found(setting, ours, record) for setting in SETTINGS)
 
 
@@ -229,7 +229,7 @@ def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, An
     return FoundSetting(setting, setting.usual, "default")
 
 
-def _known(
+def _check_known(
     written: Iterable[str],
     known: Collection[str],
     where: str,

@@ -156,7 +156,7 @@ def option(name: str, value: object = None) -> str:
     return template.format(text if literal else json.dumps(text, ensure_ascii=False))
 
 
-def opened_with(name: str, value: str, model: str = "MODEL") -> str:
+def opening_hint(name: str, value: str, model: str = "MODEL") -> str:
     """Return how the reader of a hint opens a model with an option.
 
     Args:

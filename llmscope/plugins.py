@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from llmscope.support.text import display_text, named
+from llmscope.support.text import display_text, typed_error_line
 
 INTERFACE = 1
 """The version of what plug-ins are written against: docs/plugins.md describes it.
@@ -91,7 +91,7 @@ def with_plugins(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the code of another package may raise anything
-            _flaws[where] = f"{where} cannot be loaded: {named(error)}"
+            _flaws[where] = f"{where} cannot be loaded: {typed_error_line(error)}"
             continue
         if not isinstance(part, kind):
             _flaws[where] = f"{where} is left out: it is no {kind.__name__}"

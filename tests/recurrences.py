@@ -134,6 +134,13 @@ RULES: dict[str, Callable[[dict[str, Any]], Callable[[Tensor], Tensor]]] = {
 }
 
 
+def signature_of(function: Any) -> inspect.Signature:
+    """A function's signature; transformers 5.25 wraps it in a module that takes any arguments."""
+    if isinstance(function, torch.nn.Module):
+        function = inspect.getclosurevars(type(function).forward).nonlocals.get("func", function)
+    return inspect.signature(function)
+
+
 class Caught:
     """One call of a function that mixes the tokens of a layer.
 
@@ -195,7 +202,7 @@ def caught_in(model: Any, layers: Sequence[Any], ids: Sequence[int]) -> dict[int
         hooks.append(layer.register_forward_hook(lambda *_: running.clear()))
 
     def catching(name: str, function: Any) -> Any:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import llmscope
 from llmscope.lenses import lens, names, options
-from llmscope.support.arguments import LONGEST, MOST_THREADS, differences, quoted
+from llmscope.support.arguments import LONGEST, MOST_THREADS, differences, quote_value
 from tests.families import small_model
 from tests.lenses.asked import options_for
 
@@ -89,7 +89,7 @@ def test_a_path_a_torch_device_and_a_torch_dtype_are_names(folder):
         ({"allow_pickle": 1}, "allow_pickle"),
         ({"progress": "yes"}, "progress"),
     ],
-    ids=quoted,
+    ids=quote_value,
 )
 def test_load_names_the_argument_that_is_wrong(given, word):
     with pytest.raises(REFUSALS) as caught:
@@ -185,7 +185,7 @@ def test_half_a_character_is_refused_wherever_a_text_is_wanted(scope, text):
         ({"fresh": "no"}, "fresh"),
         ({"special_tokens": None}, "special_tokens"),
     ],
-    ids=quoted,
+    ids=quote_value,
 )
 def test_record_names_the_argument_that_is_wrong(scope, given, word):
     refusal(lambda: scope.record("A", **given), word)
@@ -220,7 +220,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "focus"), WRONG, ids=quoted)
+@pytest.mark.parametrize(("name", "focus"), WRONG, ids=quote_value)
 def test_look_names_the_field_that_is_wrong(scope, name, focus):
     scope.record("ABC")
     refusal(lambda: scope.look(name, **focus), next(iter(focus)))
@@ -248,7 +248,7 @@ def test_a_quoted_value_is_one_short_line():
             raise RuntimeError("no repr")
 
     for value in ("\x1b[31m\n" * 10**6, 10**5000, [[0] * 10**6] * 10, Odd(), torch.zeros(10**6)):
-        shown = quoted(value)
+        shown = quote_value(value)
         assert 0 < len(shown) <= LONGEST
         assert "\n" not in shown
         assert "\x1b" not in shown

@@ -7,7 +7,7 @@ import torch
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.lenses.stacked import stacked
+from llmscope.lenses.stacked import stack_figures
 from tests.families import small_model
 from tests.models.chats import CHATML, chat_tokenizer
 
@@ -82,11 +82,11 @@ def test_a_layer_that_is_refused_is_missing_and_said():
     axes = (Axis("query", ("a", "b")), Axis("key", ("a", "b")))
     good = Figure("attention", "t", "heatmap", axes, values, "probability")
     bad = Figure.refused("attention", "t", "no attention", 0.5)
-    found = stacked([good, bad, good], range(3))
+    found = stack_figures([good, bad, good], range(3))
     assert np.isnan(found.values[1]).all()
     assert np.isfinite(found.values[[0, 2]]).all()
     assert found.verdict == Verdict("partial", "layer 1: no attention", 0.5)
-    assert stacked([bad, bad], range(2)).verdict.status == "refused"
+    assert stack_figures([bad, bad], range(2)).verdict.status == "refused"
 
 
 @pytest.mark.parametrize(

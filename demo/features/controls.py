@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 import llmscope
-from llmscope.learned.dictionaries.catalog import headers_at, loaded
+from llmscope.learned.dictionaries.catalog import headers_at, load_weights
 from llmscope.learned.dictionaries.dictionary import Dictionary
 from llmscope.learned.dictionaries.place import Place
 from llmscope.scope.scope import Scope
@@ -22,7 +22,7 @@ LAYER = 2
 def shipped(scope: Scope, layer: int) -> Dictionary:
     """Return the dictionary of the stream after a layer that ships with the built-in base."""
     (header,) = headers_at(f"town-features/{layer}-res")
-    return loaded(header, scope.loaded_model)
+    return load_weights(header, scope.loaded_model)
 
 
 def row(name: str, scope: Scope, dictionary: Dictionary) -> str:

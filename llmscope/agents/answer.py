@@ -30,7 +30,7 @@ def size(text: str) -> int:
     return len(text.encode("utf-8", "backslashreplace"))
 
 
-def fitted(
+def fit_answer(
     head: Sequence[str],
     rows: Sequence[str] = (),
     foot: Sequence[str] = (),
@@ -72,11 +72,11 @@ def fitted(
             if size(text) <= LIMIT:
                 return text
         if count == 0:
-            return clipped(text)
+            return clip_text(text)
         count -= 1
 
 
-def clipped(text: str) -> str:
+def clip_text(text: str) -> str:
     """Return a text of at most `LIMIT` bytes, cut between two characters and marked with …."""
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= LIMIT:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
 from llmscope.lenses import suggested
-from llmscope.support.arguments import LARGEST, quoted
+from llmscope.support.arguments import LARGEST, quote_value
 
 if TYPE_CHECKING:
     from llmscope.agents.session import AgentCall, AgentSession
@@ -74,7 +74,7 @@ class Parameter:
         if self.kind == "integer" and isinstance(value, float) and value.is_integer():
             value = int(value)
         if not self._fits(value):
-            raise ScopeError(f"{self.name} is {quoted(value)}", _WANTED[self.kind])
+            raise ScopeError(f"{self.name} is {quote_value(value)}", _WANTED[self.kind])
         for item in value if self.kind == "texts" else (value,):
             if isinstance(item, str) and any("\ud800" <= char <= "\udfff" for char in item):
                 raise ScopeError(
@@ -82,13 +82,13 @@ class Parameter:
                 )
         if self.choices and value not in self.choices:
             raise ScopeError(
-                f"{self.name} is {quoted(value)}{suggested(value, self.choices)}",
+                f"{self.name} is {quote_value(value)}{suggested(value, self.choices)}",
                 f"one of {', '.join(self.choices)}",
             )
         low, high = self.least, self.most
         if (low is not None and value < low) or (high is not None and value > high):
             wanted = f"{low:g} or more" if high is None else f"from {low or 0:g} to {high:g}"
-            raise ScopeError(f"{self.name} is {quoted(value)}", wanted)
+            raise ScopeError(f"{self.name} is {quote_value(value)}", wanted)
         return value
 
     def _fits(self, value: Any) -> bool:
@@ -141,7 +141,8 @@ class Tool:
             if name not in known:
                 close = suggested(name, known)
                 raise ScopeError(
-                    f"{self.name} has no argument {quoted(name)}{close}", ", ".join(known) or "none"
+                    f"{self.name} has no argument {quote_value(name)}{close}",
+                    ", ".join(known) or "none",
                 )
         for name, parameter in known.items():
             if parameter.required and name not in present:

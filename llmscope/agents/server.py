@@ -22,12 +22,12 @@ from mcp.types import (
 )
 from mcp.types import Tool as Listed
 
-from llmscope.agents.answer import clipped
+from llmscope.agents.answer import clip_text
 from llmscope.agents.session import AgentCall, AgentSession
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import LONGEST, Error, read_in
 from llmscope.support.sandbox import give_up_when
-from llmscope.support.text import named, one_line
+from llmscope.support.text import one_line, typed_error_line
 from llmscope.version import __version__
 
 INSTRUCTIONS = (
@@ -154,9 +154,9 @@ def _answer(
         with read_in("tool"):
             return run(session, name, arguments, call), False
     except Error as error:
-        return clipped(one_line(error.line, LONGEST)), True
+        return clip_text(one_line(error.line, LONGEST)), True
     except Exception as error:  # no failure of a library may end the server
         if call.cancelled():
             return "given up", True  # no client waits for it
         message = str(error) if isinstance(error, ValueError | TypeError) and str(error) else ""
-        return clipped(one_line(message or named(error), LONGEST)), True
+        return clip_text(one_line(message or typed_error_line(error), LONGEST)), True

@@ -48,7 +48,7 @@ class PruneChoice:
         )
 
 
-def chosen(
+def choose_entries(
     entries: Iterable[CacheEntry], choice: PruneChoice, now: float | None = None
 ) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Return the entries to remove, and those that the choice takes but that are in use.

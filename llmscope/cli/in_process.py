@@ -54,7 +54,7 @@ def show(
     from llmscope.models.spec import IN_MEMORY
 
     has = {"theme": None, "tier": None, "ascii": None, "bandwidth": "auto", **set_look(effective())}
-    with _restored():
+    with _restore_process():
         look, spent, typed = screen_options(
             *(has["theme"], has["tier"], has["ascii"], has["bandwidth"]), instead=INSTEAD
         )
@@ -77,7 +77,7 @@ def show(
 
 
 @contextmanager
-def _restored() -> Iterator[None]:
+def _restore_process() -> Iterator[None]:
     """Put the variables of `SET`, and Python's random numbers, back as they were."""
     before, drawn = {name: os.environ.get(name) for name in SET}, random.getstate()
     try:

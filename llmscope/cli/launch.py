@@ -63,14 +63,14 @@ def opening(model: str | None) -> LaunchOptions:
         ScopeError: a setting is invalid.
     """
     from llmscope.cli.options.loading import Loader
-    from llmscope.cli.options.resume import is_state, opened_state, unless_named
+    from llmscope.cli.options.resume import is_state, open_state, unless_named
     from llmscope.config import effective
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
     options = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
     if model is not None and is_state(model):
-        return opened_state(options, model, ())
+        return open_state(options, model, ())
     return unless_named(options, (), model or has.get("model"))
 
 
@@ -186,7 +186,7 @@ def replay(
         from llmscope.tui.modes.report.screen import run as show_report
 
         return show_report(file, look=look, bandwidth=spent, debug=debug, typed=typed)
-    snapshot = _replayed(Path(file), layers, model)
+    snapshot = _read_states(Path(file), layers, model)
     look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
@@ -202,12 +202,12 @@ def is_batch(file: str) -> bool:
     return is_url(file) or os.path.isdir(file)
 
 
-def _replayed(path: Path, layers: Sequence[int] | None, model: str | None) -> Recorded:
+def _read_states(path: Path, layers: Sequence[int] | None, model: str | None) -> Recorded:
     from llmscope.models.hidden_states import is_hidden_states
-    from llmscope.tui.modes.replay.reader import recorded
+    from llmscope.tui.modes.replay.reader import read_snapshot
 
     if layers is None and model is None and not is_hidden_states(path):
-        return recorded(path)
+        return read_snapshot(path)
     from llmscope.tui.modes.replay.hidden_states import recorded_states
 
     return recorded_states(path, layers, model)

@@ -71,7 +71,7 @@ def _command(name: str, command: Any, ctx: Any) -> Iterator[str]:
     params = command.get_params(own_context)
     arguments = [parameter for parameter in params if parameter.param_type_name == "argument"]
     pieces = " ".join(["llmscope", name, *command.collect_usage_pieces(own_context)])
-    yield f".SS {_quoted(pieces)}"
+    yield f".SS {_quote_argument(pieces)}"
     yield from _paragraphs(command.help or "")
     for argument in arguments:
         yield from _entry(argument, own_context)
@@ -79,7 +79,7 @@ def _command(name: str, command: Any, ctx: Any) -> Iterator[str]:
         [parameter for parameter in params if parameter not in arguments]
     ).items():
         yield ".PP"
-        yield f".I {_quoted(f'{panel} options' if panel else 'Options')}"
+        yield f".I {_quote_argument(f'{panel} options' if panel else 'Options')}"
         for option in options:
             yield from _entry(option, own_context)
 
@@ -88,7 +88,7 @@ def _entry(param: Any, ctx: Any) -> Iterator[str]:
     """Yield the lines about an argument or an option."""
     record = param.get_help_record(ctx)
     if record is not None:
-        yield from (".TP", f".B {_quoted(record[0])}", _line(record[1]))
+        yield from (".TP", f".B {_quote_argument(record[0])}", _line(record[1]))
 
 
 def _environment() -> Iterator[str]:
@@ -116,7 +116,7 @@ def _line(text: str) -> str:
     return f"\\&{escaped}" if escaped[:1] in (".", "'") else escaped
 
 
-def _quoted(text: str) -> str:
+def _quote_argument(text: str) -> str:
     """Return a text as one argument of a request."""
     return '"' + _text(text).replace('"', r"\(dq") + '"'
 

@@ -129,7 +129,7 @@ class JobProgress:
 
     def _words(self, about: str) -> str:
         words = [self._doing, self._count(self.prompts), about]
-        rate, total = self.rate, self._estimated_total()
+        rate, total = self.rate, self._estimate_total()
         if rate:
             words.append(f"{rate:,.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s a {self._noun}")
         if rate and total is not None and total > self.prompts:
@@ -142,7 +142,7 @@ class JobProgress:
             return amount(prompts, self._noun)
         return f"{prompts:,} of {amount(self._total, self._noun)}"
 
-    def _estimated_total(self) -> float | None:
+    def _estimate_total(self) -> float | None:
         """Return how many prompts there will be; None if that is unknown."""
         if self._total is not None:
             return self._total

@@ -18,18 +18,18 @@ FADE = 0.5
 """How far each colour is mixed with the background, 0 to 1."""
 
 
-def faded(painting: Painting, look: RenderOptions) -> Painting:
+def fade(painting: Painting, look: RenderOptions) -> Painting:
     """Return the painting with every style dimmed."""
 
     def dim(row: Row) -> Row:
-        return tuple(Segment(s.text, _faded(s.style or Style(), look)) for s in row)
+        return tuple(Segment(s.text, _fade_style(s.style or Style(), look)) for s in row)
 
     legend = dim(painting.legend) if painting.legend else None
     return replace(painting, rows=tuple(map(dim, painting.rows)), legend=legend)
 
 
 @lru_cache(maxsize=1024)
-def _faded(style: Style, look: RenderOptions) -> Style:
+def _fade_style(style: Style, look: RenderOptions) -> Style:
     colours = styles_for(look)
     if not colours.colours:
         return style + Style(dim=True)

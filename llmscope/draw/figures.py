@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmscope.draw.caption import SHARE, caption_lines, caption_rows
-from llmscope.draw.dim import faded
+from llmscope.draw.dim import fade
 from llmscope.draw.kinds import KINDS, kind_of
 from llmscope.draw.painters.message import message_lines, paint_message
 from llmscope.draw.painting import Canvas, Painting
@@ -13,9 +13,9 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import styles_for
 from llmscope.errors import WrongValueError
 from llmscope.figure import Figure, Focus
-from llmscope.figure.cursor import reduced
+from llmscope.figure.cursor import reduce_to_focus
 from llmscope.figure.kinds import DRAWN, text_in_place
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 
 def paint(
@@ -55,7 +55,7 @@ def paint(
     painting = _painting(figure, canvas) if text is None else paint_message(text, canvas)
     if caption:
         painting = replace(painting, rows=(*painting.rows, *caption))
-    return faded(painting, look) if stale else painting
+    return fade(painting, look) if stale else painting
 
 
 def natural_height(figure: Figure, width: int = 80) -> int | None:
@@ -75,25 +75,25 @@ def natural_height(figure: Figure, width: int = 80) -> int | None:
 def _picture_height(figure: Figure, focus: Focus) -> int | None:
     if not figure.axes:
         return 1
-    drawn = _drawn(figure, focus)
+    drawn = _visible_part(figure, focus)
     return kind_of(drawn, focus).rows(drawn)
 
 
 def _painting(figure: Figure, canvas: Canvas) -> Painting:
     """Return the picture of a figure; the error where the kind of another package raises one."""
-    drawn = _drawn(figure, canvas.focus)
+    drawn = _visible_part(figure, canvas.focus)
     kind = kind_of(drawn, canvas.focus)
     try:
         painting: Painting = kind.paint(drawn, canvas)
     except Exception as error:  # the code of another package may raise anything
         if kind in KINDS:
             raise
-        return paint_message(f"its lens cannot draw it: {named(error)}", canvas)
+        return paint_message(f"its lens cannot draw it: {typed_error_line(error)}", canvas)
     return painting
 
 
-def _drawn(figure: Figure, focus: Focus) -> Figure:
+def _visible_part(figure: Figure, focus: Focus) -> Figure:
     """Return the part of a figure that a picture shows."""
     if not figure.values.size:
         return figure
-    return reduced(figure, DRAWN.get(figure.kind, len(figure.axes)), focus)
+    return reduce_to_focus(figure, DRAWN.get(figure.kind, len(figure.axes)), focus)

@@ -63,7 +63,7 @@ def _top(figure: Figure, remark: str, width: int, colours: Styles) -> Row:
         status = fit(status, min(cell_len(status), room - 3), glyphs.ellipsis)
         line.add(status, colours.verdicts[verdict.status])
     line.add(" ", colours.border)
-    return _closed(line, box[1], width, colours)
+    return _close_line(line, box[1], width, colours)
 
 
 def _bottom(legend: Row | None, width: int, colours: Styles) -> Row:
@@ -74,9 +74,9 @@ def _bottom(legend: Row | None, width: int, colours: Styles) -> Row:
         for segment in legend:
             line.add(segment.text, segment.style or colours.base)
         line.add(" ", colours.border)
-    return _closed(line, box[3], width, colours)
+    return _close_line(line, box[3], width, colours)
 
 
-def _closed(line: Line, corner: str, width: int, colours: Styles) -> Row:
+def _close_line(line: Line, corner: str, width: int, colours: Styles) -> Row:
     line.add(colours.glyphs.box[4] * (width - 1 - line.width), colours.border)
     return line.add(corner, colours.border).row(width, colours.base)

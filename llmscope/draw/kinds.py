@@ -24,7 +24,7 @@ from llmscope.figure import Figure, Focus
 from llmscope.figure.cursor import TEXTS
 from llmscope.figure.kinds import Describe, Kind
 from llmscope.support import exporting
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 
 def _has(name: str) -> Callable[[Figure, Focus], bool]:
@@ -103,4 +103,4 @@ def describe_cursor(figure: Figure, focus: Focus) -> list[str]:
     except Exception as error:  # the code of another package may raise anything
         if lens is None or lens.package is None:
             raise
-        return [f"{figure.lens} cannot describe it: {named(error)}"]
+        return [f"{figure.lens} cannot describe it: {typed_error_line(error)}"]

@@ -54,7 +54,7 @@ def padded_number(value: float, width: int, missing: str) -> str:
         text = f"{mantissa}e{int(exponent)}"
         if len(text) <= room:
             return sign + text
-    text = _fixed(size, _places(size, room), room)
+    text = _format_fixed(size, _places(size, room), room)
     return sign + text if text.strip("0.") else text  # what rounds to zero has no sign
 
 
@@ -65,7 +65,7 @@ def _places(size: float, room: int) -> int:
     return max(0, min(significant, room - whole - 1))
 
 
-def _fixed(value: float, places: int, room: int) -> str:
+def _format_fixed(value: float, places: int, room: int) -> str:
     """Format with a fixed number of decimals; if `room` is at most 3, write `.62` for 0.62."""
     text = f"{value:.{places}f}"
     if room <= 3 and abs(value) < 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmscope.engine.events import ContextAdded, ContextRequest
 from llmscope.engine.model_switch import facts_of
 from llmscope.errors import ScopeError
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -21,12 +21,12 @@ def add_context(scope: Scope, request: ContextRequest) -> ContextAdded:
     except ScopeError as error:
         return ContextAdded(request, error=f"{error.message} · try: {error.hint}")
     except Exception as error:  # libraries raise anything on models they do not support
-        return ContextAdded(request, error=named(error))
+        return ContextAdded(request, error=typed_error_line(error))
 
 
 def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
     from llmscope.record.context.split import inside_line
-    from llmscope.scope.contexts import placed, teach, write
+    from llmscope.scope.contexts import teach, tokenize_context, write
 
     text = request.text
     # A line end at the very end belongs to the last line.
@@ -42,7 +42,7 @@ def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
         return ContextAdded(
             request, facts_of(scope), name, query, f"{rank}: exact for this query alone"
         )
-    what = placed(scope, context, query, special_tokens=special)
+    what = tokenize_context(scope, context, query, special_tokens=special)
     _, baked = write(scope, what, Path(request.folder))
     message = (
         f"wrote {request.folder}: LoRA of rank {baked.rank} on {baked.matrices} matrices; "

@@ -55,7 +55,7 @@ from llmscope.errors import OutOfMemory, ScopeError, option
 from llmscope.figure import Figure, Focus
 from llmscope.record.fetch import Fetches, mapped
 from llmscope.support.sandbox import give_up_when
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 if TYPE_CHECKING:
     import psutil
@@ -692,7 +692,7 @@ def finished(figure: Figure) -> Figure:
 def _describe_error(error: BaseException) -> str:
     """Return an exception's message in one line; a fixed text if even that fails."""
     try:
-        return named(error)
+        return typed_error_line(error)
     except BaseException:  # such as out of memory again
         return "the model's code failed, and so did every way to say how"
 

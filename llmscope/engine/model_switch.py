@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Opened, OpenFailed, OpenRequest
 from llmscope.errors import ScopeError
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 if TYPE_CHECKING:
     from llmscope.models.info import DictionaryFacts, ModelInfo
@@ -74,7 +74,7 @@ class OpenModel:
         except GivenUp:
             raise
         except BaseException as error:  # must be reported, whatever a library raised
-            message, hint = named(error), ""
+            message, hint = typed_error_line(error), ""
         else:
             self._release()
             self.scope, self._load, self._was_open = scope, request.load, True
@@ -98,7 +98,7 @@ class OpenModel:
         except GivenUp:
             raise
         except BaseException as error:  # must be reported, whatever a library raised
-            return OpenFailed(request, named(error), left=facts_of(scope))
+            return OpenFailed(request, typed_error_line(error), left=facts_of(scope))
         self._forget()  # figures and passes of the comparison before
         return Opened(request, facts_of(scope))
 
@@ -117,7 +117,7 @@ class OpenModel:
             except GivenUp:
                 raise
             except BaseException as error:
-                return OpenFailed(request, named(error), again=True)
+                return OpenFailed(request, typed_error_line(error), again=True)
         return Opened(request, facts_of(self.scope))
 
     def _report_failure(

@@ -15,7 +15,7 @@ from llmscope.engine.prompt_list import (
     PromptsRequest,
 )
 from llmscope.errors import ScopeError
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -105,6 +105,6 @@ class PromptsBehind:
         if isinstance(error, ScopeError):
             reason = f"{error.message} (try: {error.hint})" if error.hint else error.message
         else:
-            reason = named(error)
+            reason = typed_error_line(error)
         self._request = self._reader = None
         self._post(PromptsRead(request, replace(report, done=True, error=reason)))

@@ -51,7 +51,7 @@ def data_frame(figure: Figure) -> pandas_types.DataFrame:
     Raises:
         ScopeError: pandas is not installed.
     """
-    pandas: Any = _imported("pandas", "a data frame")
+    pandas: Any = _import_library("pandas", "a data frame")
     frame: pandas_types.DataFrame = pandas.DataFrame(tidy(figure))
     frame.attrs |= _facts(figure)
     return frame
@@ -63,7 +63,7 @@ def polars_frame(figure: Figure) -> polars_types.DataFrame:
     Raises:
         ScopeError: polars is not installed.
     """
-    polars: Any = _imported("polars", "a data frame of polars")
+    polars: Any = _import_library("polars", "a data frame of polars")
     frame: polars_types.DataFrame = polars.DataFrame(tidy(figure))
     return frame
 
@@ -77,7 +77,7 @@ def data_array(figure: Figure) -> xarray_types.DataArray:
     Raises:
         ScopeError: xarray is not installed, or the figure is refused.
     """
-    xarray: Any = _imported("xarray", "an array with named dimensions")
+    xarray: Any = _import_library("xarray", "an array with named dimensions")
     if figure.verdict.status == "refused":
         raise ScopeError(f"{figure.lens} is refused: {figure.verdict.reason}")
     names: list[str] = []
@@ -104,7 +104,7 @@ def _facts(figure: Figure) -> dict[str, str]:
     }
 
 
-def _imported(name: str, what: str) -> Any:
+def _import_library(name: str, what: str) -> Any:
     """Import a library.
 
     Raises:

@@ -78,17 +78,17 @@ def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:
         tolerance: the absolute difference up to which two numbers agree. Tokens, labels, ids,
             shapes and verdicts must be equal.
     """
-    figures = tuple(_found(x, y, tolerance) for x, y in matched(a, b))
+    figures = tuple(_found(x, y, tolerance) for x, y in match_figures(a, b))
     return Diff(figures, tuple(token_faults(a.about, b.about)), tuple(_notes(a.about, b.about)))
 
 
-def matched(a: Snapshot, b: Snapshot) -> list[tuple[Figure | None, Figure | None]]:
+def match_figures(a: Snapshot, b: Snapshot) -> list[tuple[Figure | None, Figure | None]]:
     """Return the figures of both, matched by lens and order; None if a snapshot lacks a figure."""
-    ours, theirs = _keyed(a.figures), _keyed(b.figures)
+    ours, theirs = _key_by_lens(a.figures), _key_by_lens(b.figures)
     return [(ours.get(key), theirs.get(key)) for key in {**ours, **theirs}]
 
 
-def _keyed(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
+def _key_by_lens(figures: Iterable[Figure]) -> dict[tuple[str, int], Figure]:
     """Return figures by lens and index among those of the same lens."""
     count: Counter[str] = Counter()
     keyed = {}
@@ -133,14 +133,14 @@ def _axis(a: Axis, b: Axis) -> list[str]:
     other = ((at, x, y) for at, (x, y) in pairs if x != y)
     return _few(
         f"{a.name} {a.start + at * a.step}: {_cut(repr(x))} / {_cut(repr(y))}" if named else ""
-        for named, (at, x, y) in _counted(other)
+        for named, (at, x, y) in _count_and_limit(other)
     )
 
 
 T = TypeVar("T")
 
 
-def _counted(items: Iterable[T], limit: int = _MOST) -> Iterator[tuple[bool, T]]:
+def _count_and_limit(items: Iterable[T], limit: int = _MOST) -> Iterator[tuple[bool, T]]:
     """Yield each item with whether it is among the first `most`; the rest are only counted."""
     return ((place < limit, item) for place, item in enumerate(items))
 
@@ -238,7 +238,7 @@ def token_faults(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     other = ((at, x, y) for at, (x, y) in pairs if x != y)
     named = (
         f"token {at}: {_token(x)} / {_token(y)}" if first else ""
-        for first, (at, x, y) in _counted(other)
+        for first, (at, x, y) in _count_and_limit(other)
     )
     return _few(chain(faults, named))
 
@@ -254,14 +254,16 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     other = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
     return _few(
         (
-            f"{_cut(name)}: {_told(ours.get(name))} / {_told(theirs.get(name))}" if named else ""
-            for named, name in _counted(other, _MOST_NOTES)
+            f"{_cut(name)}: {_shorten_json(ours.get(name))} / {_shorten_json(theirs.get(name))}"
+            if named
+            else ""
+            for named, name in _count_and_limit(other, _MOST_NOTES)
         ),
         _MOST_NOTES,
     )
 
 
-def _told(value: Any) -> str:
+def _shorten_json(value: Any) -> str:
     return _cut(json.dumps(value, ensure_ascii=False))
 
 

@@ -44,7 +44,7 @@ def _difference(a: Figure | None, b: Figure | None) -> Figure:
     ids = (figure.extra.get("ids", ()) for figure in (a, b))
     if b.extra.get("mode") == "top" and not np.array_equal(*ids):
         return Figure.refused(b.lens, title, "they show different tokens")
-    before = _aligned(a, b)
+    before = _align_values(a, b)
     if before is None:
         return Figure.refused(b.lens, title, "the two do not have the same axes")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -63,7 +63,7 @@ def _arrays(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _aligned(a: Figure, b: Figure) -> NDArray[np.float32] | None:
+def _align_values(a: Figure, b: Figure) -> NDArray[np.float32] | None:
     """Return the values of A at the labels of B; None if axes or shapes differ."""
     values: NDArray[np.float32] = a.values
     if [axis.name for axis in a.axes] != [axis.name for axis in b.axes]:

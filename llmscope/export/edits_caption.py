@@ -34,16 +34,16 @@ class EditsCaption:
     def caption(self, width: int, look: RenderOptions) -> list[Row]:
         """Return the rows above the figures: one per edit, and prompt B; empty without these."""
         numbered = [f"{index} {edit}" for index, edit in enumerate(self.edits, start=1)]
-        rows = _listed("edits", numbered if len(numbered) > 1 else self.edits, width, look)
+        rows = _titled_rows("edits", numbered if len(numbered) > 1 else self.edits, width, look)
         if self.other is not None:
-            rows += _listed("prompt B", [self.other], width, look)
+            rows += _titled_rows("prompt B", [self.other], width, look)
         return rows
 
 
 PLAIN = EditsCaption()
 
 
-def _listed(title: str, lines: Sequence[str], width: int, look: RenderOptions) -> list[Row]:
+def _titled_rows(title: str, lines: Sequence[str], width: int, look: RenderOptions) -> list[Row]:
     """Return rows with a title at the left and lines to its right."""
     colours = styles_for(look)
     rows = []

@@ -89,7 +89,7 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
         min(cell_len(figure.title) + BESIDE_TITLE + cell_len(figure.verdict.reason), WIDTH),
         cell_len(legend) + FRAME + 2,
     )
-    return min(max(_used(painting) + FRAME, narrowest), width + FRAME)
+    return min(max(_used_columns(painting) + FRAME, narrowest), width + FRAME)
 
 
 def _whole(painting: Painting, figure: Figure) -> bool:
@@ -102,7 +102,7 @@ def _whole(painting: Painting, figure: Figure) -> bool:
     )
 
 
-def _used(painting: Painting) -> int:
+def _used_columns(painting: Painting) -> int:
     """Return how many columns of cells hold anything; one that is marked or coloured counts."""
     last = max(painting.across, default=-1) + 1  # a column ends in a blank
     for row in painting.rows:

@@ -31,10 +31,10 @@ def json_text(record: Any) -> str:
         ValueError: a number is not finite.
     """
     text = json.dumps(record, allow_nan=False, ensure_ascii=False)
-    return _UNUSUAL.sub(_escaped, text) + "\n"
+    return _UNUSUAL.sub(_escape_character, text) + "\n"
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_character(match: re.Match[str]) -> str:
     char = match[0]
     if unicodedata.category(char)[0] not in "CZ":
         return char

@@ -20,7 +20,7 @@ from llmscope.draw.scale import Scale, is_difference
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.figure.cursor import reduced
+from llmscope.figure.cursor import reduce_to_focus
 from llmscope.figure.kinds import DRAWN, text_in_place
 from llmscope.support.text import display_text, nearest
 
@@ -229,7 +229,7 @@ class Plots:
             wrapped = fill(self.shown(text), max(int(width // 5), 20))
             part.text(0.5, 0.3, wrapped, ha="center", va="center")
             return None
-        figure = reduced(figure, DRAWN.get(figure.kind, 2), self.focus)
+        figure = reduce_to_focus(figure, DRAWN.get(figure.kind, 2), self.focus)
         plot = kind_of(figure, self.focus).plot
         if plot is not None:
             return plot(part.subplots(), figure)
@@ -252,7 +252,7 @@ class Plots:
         if self.every_glyph:
             return safe
         return "".join(
-            char if _drawn(char) else char.encode("ascii", "backslashreplace").decode()
+            char if _font_has(char) else char.encode("ascii", "backslashreplace").decode()
             for char in safe
         )
 
@@ -426,6 +426,6 @@ class OneAxes:
 
 
 @cache
-def _drawn(char: str) -> bool:
+def _font_has(char: str) -> bool:
     """Return whether matplotlib's own font has the character."""
     return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(char)))

@@ -34,7 +34,7 @@ from llmscope.export.safetensors import sidecar_path
 from llmscope.export.split import VALUES
 from llmscope.figure import Axis, Figure, Form, Status, Verdict
 from llmscope.support.lines import LIMITS
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 LARGEST = LIMITS["snapshot"]
 """Maximum size of a file in bytes, or of the content of a compressed file."""
@@ -74,7 +74,7 @@ def read(path: Path) -> Snapshot:
     Raises:
         ScopeError: the file cannot be read, is not a snapshot, or is too large.
     """
-    named = _shown(path)
+    named = display_line(path)
     try:
         snapshot = _found(path)
         check_about(snapshot.about)
@@ -100,12 +100,8 @@ def _found(path: Path) -> Snapshot:
     return _of_tensors(data, _content(sidecar_path(path), LARGEST_TEXT))
 
 
-def _shown(path: Path) -> str:
-    return display_text(str(path)).replace("\n", " ")
-
-
 def _content(path: Path, limit: int) -> bytes:
-    named = _shown(path)
+    named = display_line(path)
     try:
         if path.exists() and not path.is_file():  # a pipe might never end
             raise ScopeError(f"{named} is no file", "another file")
@@ -121,7 +117,7 @@ def _content(path: Path, limit: int) -> bytes:
     return data
 
 
-def _parsed(text: bytes | str) -> Any:
+def _parse_json_text(text: bytes | str) -> Any:
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"its JSON takes more than {LARGEST_TEXT >> 20} MB")
     return parse_json(text)
@@ -140,7 +136,7 @@ def _about(record: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-def _listed(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _figure_records(record: dict[str, Any]) -> list[dict[str, Any]]:
     figures = record.get("figures")
     if not isinstance(figures, list):
         raise ValueError("it has no list of figures")
@@ -150,21 +146,25 @@ def _listed(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_json(data: bytes, path: Path) -> Snapshot:
-    parsed = _parsed(data)
+    parsed = _parse_json_text(data)
     if isinstance(parsed, list) or (isinstance(parsed, dict) and "lens" in parsed):  # Figure.save
         parsed = {"figures": parsed if isinstance(parsed, list) else [parsed]}
     record = _object(parsed, "it")
     if "tensors" in record:
         raise SidecarError(path)
-    return Snapshot(_about(record), tuple(figure_from(entry, {}) for entry in _listed(record)))
+    return Snapshot(
+        _about(record), tuple(figure_from(entry, {}) for entry in _figure_records(record))
+    )
 
 
 def _of_npz(entries: Arrays) -> Snapshot:
     about: dict[str, Any] = {}
     if "snapshot" in entries:
-        about = _about(_object(_parsed(str(entries.pop("snapshot"))), "its entry snapshot"))
+        about = _about(
+            _object(_parse_json_text(str(entries.pop("snapshot"))), "its entry snapshot")
+        )
     if "provenance" in entries:
-        about["provenance"] = _parsed(str(entries.pop("provenance")))
+        about["provenance"] = _parse_json_text(str(entries.pop("provenance")))
     entries.pop("edits", None)
     heads = [name for name in entries if name == "figure" or name.endswith(".figure")]
     if not heads:
@@ -174,7 +174,7 @@ def _of_npz(entries: Arrays) -> Snapshot:
     figures: list[tuple[int, Figure]] = []
     for head in heads:
         prefix = head.removesuffix("figure")
-        record = _object(_parsed(str(entries[head])), "a figure")
+        record = _object(_parse_json_text(str(entries[head])), "a figure")
         place = int(prefix.split(".")[0]) if prefix else 0
         figures.append((place, figure_from(record, _below(entries, prefix, head))))
     return Snapshot(about, tuple(figure for _, figure in sorted(figures, key=lambda pair: pair[0])))
@@ -185,13 +185,13 @@ def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
 
     if int.from_bytes(data[:8], "little") > LARGEST_HEAD:
         raise ValueError(f"the names of its arrays take more than {LARGEST_HEAD >> 20} MB")
-    record = _object(_parsed(beside), "its sidecar")
+    record = _object(_parse_json_text(beside), "its sidecar")
     digest = _object(record.get("tensors"), "the entry tensors of its sidecar").get("sha256")
     if digest != hashlib.sha256(data).hexdigest():
         raise ValueError("its sidecar belongs to other arrays")
     arrays = load(data)
     figures = []
-    for place, entry in enumerate(_listed(record)):
+    for place, entry in enumerate(_figure_records(record)):
         figures.append(figure_from(entry, _below(arrays, f"{place}.{entry.get('lens')}.")))
     return Snapshot(_about(record), tuple(figures))
 

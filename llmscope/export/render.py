@@ -17,7 +17,7 @@ from llmscope.export.safetensors import FilePair
 from llmscope.export.span import crop_to_span
 from llmscope.figure import Figure, Focus
 from llmscope.support.atomic_write import write, write_all
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 Auto = Literal["auto"]
 Size = tuple[int, int] | Auto | None
@@ -39,7 +39,7 @@ def format_of(path: Path, among: Sequence[str] | None = None) -> str:
     among = tuple(formats()) if among is None else among
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in among:
-        name = _shown(path.name)
+        name = display_line(path.name)
         hint = f"{option('format')} {_either(among)}"
         if suffix in PAPER_FORMATS:
             hint = f"{option('look', 'paper')} for {suffix}, or {hint}"
@@ -152,7 +152,7 @@ def content(
     chosen = formats().get(format)
     if chosen is None:
         raise WrongUseError(
-            f"no format {_shown(format)!r}", f"{option('format')} {_either(tuple(formats()))}"
+            f"no format {display_line(format)!r}", f"{option('format')} {_either(tuple(formats()))}"
         )
     document = Document(
         tuple(several),
@@ -198,7 +198,8 @@ def render_rows(
     chosen = formats().get(format)
     if chosen is None or chosen.holds != "picture":
         raise WrongUseError(
-            f"no picture format {_shown(format)!r}", f"{option('format')} {_either(pictures())}"
+            f"no picture format {display_line(format)!r}",
+            f"{option('format')} {_either(pictures())}",
         )
     document = Document(
         rows=tuple(rows), look=look or RenderOptions(), about=about, inline=inline, scale=scale
@@ -206,10 +207,6 @@ def render_rows(
     data = chosen.write(document)
     assert not isinstance(data, FilePair)
     return data
-
-
-def _shown(name: str) -> str:
-    return display_text(name).replace("\n", " ")
 
 
 def _either(names: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ def focused_index(axis: Axis, focus: Focus) -> int | None:
     return index % count if index is not None and -count <= index < count else None
 
 
-def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
+def reduce_to_focus(figure: Figure, dimensions: int, focus: Focus) -> Figure:
     """Index the leading axes at the focus until at most `dimensions` axes remain."""
     while len(figure.axes) > dimensions:
         index = focused_index(figure.axes[0], focus) or 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llmscope.errors import WrongValueError
 from llmscope.support import exporting
-from llmscope.support.arguments import checked_index
+from llmscope.support.arguments import check_index
 from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ class Focus:
             span = first, end
         return replace(
             self,
-            layer=checked_index("layer", self.layer, layers),
-            head=checked_index("head", self.head, heads) if heads else 0,
-            position=checked_index("position", self.position, positions),
+            layer=check_index("layer", self.layer, layers),
+            head=check_index("head", self.head, heads) if heads else 0,
+            position=check_index("position", self.position, positions),
             span=span,
         )
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from llmscope.errors import ScopeError, option
 from llmscope.support.arguments import differences
 from llmscope.support.fsync import Arrays, FolderLock, Journal, remove_left, replace_file, writing
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
 """Seconds between two files, and how many times longer than writing one that is at least."""
@@ -67,7 +67,7 @@ class JobState:
                     return read({name: file.get_tensor(name) for name in names}, header)
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
-                f"the checkpoint {printed} cannot be read: {told(error)}",
+                f"the checkpoint {printed} cannot be read: {error_line(error)}",
                 f"{option('force')} to begin anew",
             ) from error
         raise ScopeError(
@@ -183,7 +183,7 @@ def journal_of(path: Path) -> Path:
 
 
 @contextmanager
-def unfinished(out: Path, force: bool = False) -> Iterator[Path]:
+def open_unfinished(out: Path, force: bool = False) -> Iterator[Path]:
     """Yield the file of what is unfinished of a file, locked, and removed at the end.
 
     Args:

@@ -112,7 +112,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     for table, done in tables:
         values = table if kl else table - before
         unit = "nats" if kl else score.unit
-        lines = [_said(recording, score, before, kl)]
+        lines = [_caption_text(recording, score, before, kl)]
         if not of_heads:
             lines.append(strongest(values, _numbers(recording), columns, unit))
         lines.append(sweep_part(focus, recording.prompt.labels))
@@ -157,7 +157,9 @@ def _title(recording: Recording, score: LogitTarget | MetricTarget, focus: Focus
     return f"Ablation · {what} {to} · Δ {score.phrase}"
 
 
-def _said(recording: Recording, score: LogitTarget | MetricTarget, before: float, kl: bool) -> str:
+def _caption_text(
+    recording: Recording, score: LogitTarget | MetricTarget, before: float, kl: bool
+) -> str:
     alone = "with the edits alone" if recording.edits else "with nothing ablated"
     if kl:
         return f"how far all that may come next is from what it is {alone}"

@@ -100,12 +100,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
             "mode": focus.mode,
             "special": special,
             **({} if mapped is None else {"rule": mapped.rule.name, "of": mapped.rule.unit}),
-            **_blocked(recording, focus, rows),
+            **_blocked_pairs(recording, focus, rows),
         },
     )
 
 
-def _blocked(recording: Recording, focus: Focus, rows: range) -> dict[str, list[list[int]]]:
+def _blocked_pairs(recording: Recording, focus: Focus, rows: range) -> dict[str, list[list[int]]]:
     """Return what edits let no query read in the heads that are shown: query, first and last key.
 
     Empty if there is no such edit in the layer.
@@ -188,7 +188,7 @@ def _values(
             every.append((yield from _values(recording, alone, rows, pool)))
         return np.stack(every)
     if pool > 1:
-        values = yield from _pooled(recording, focus, rows, pool)
+        values = yield from _pool_pattern(recording, focus, rows, pool)
     else:
         which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
         weigh = partial(_weights, recording, focus)
@@ -238,7 +238,7 @@ def _map(recording: Recording, focus: Focus, rows: range) -> Tensor:
     return reduced_maps(recording, focus.layer, rows, largest=focus.mode == "max")
 
 
-def _pooled(
+def _pool_pattern(
     recording: Recording, focus: Focus, rows: range, pool: int
 ) -> Fetching[NDArray[np.float32]]:
     """Return the maximum of each block of queries and keys, in chunks of queries. [query, key]

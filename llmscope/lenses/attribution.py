@@ -180,7 +180,7 @@ def _heads(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
         axes=(layer_axis(recording), Axis("head", heads)),
         values=np.where(chosen, parts.heads, np.nan),
         title=" · by head",
-        said=(_told({"heads": np.nansum(parts.heads), **others}),),
+        said=(_sums_text({"heads": np.nansum(parts.heads), **others}),),
         verdict=_by_head(parts),
         extra=layer_kinds(recording),
     )
@@ -206,7 +206,9 @@ def _layers(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
         axes=(layer_axis(recording), Axis("part", tuple(columns))),
         values=values,
         title=" · by layer",
-        said=(_told({"embedding": parts.embedding, "bias": parts.read.bias, **_edits(parts)}),),
+        said=(
+            _sums_text({"embedding": parts.embedding, "bias": parts.read.bias, **_edits(parts)}),
+        ),
         extra=layer_kinds(recording),
     )
 
@@ -312,7 +314,7 @@ def _name(recording: Recording, part: Part) -> str:
     return f"L{part.layer} {kind}"
 
 
-def _told(sums: dict[str, float]) -> str:
+def _sums_text(sums: dict[str, float]) -> str:
     return " · ".join(f"{name} {value:.4f}" for name, value in sums.items() if value)
 
 

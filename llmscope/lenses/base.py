@@ -21,7 +21,7 @@ from llmscope.figure.kinds import Describe, Kind
 from llmscope.figure.tables import Column, number
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 from llmscope.support.text import nearest
 
 if TYPE_CHECKING:
@@ -150,23 +150,27 @@ class Lens:
         """
         for option in self.options:
             if not isinstance(option, LensOption):
-                raise WrongTypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
+                raise WrongTypeError(f"lens {self.name}: {quote_value(option)} is no LensOption")
         for name, tied in self.ranks.items():
             if not callable(tied):
-                raise WrongTypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
+                raise WrongTypeError(
+                    f"lens {self.name}: ranks {quote_value(name)} have no function"
+                )
         for mode in self.shows:
             if mode not in self.modes:
                 raise WrongTypeError(
-                    f"lens {self.name}: it describes {quoted(mode)}, which is no mode"
+                    f"lens {self.name}: it describes {quote_value(mode)}, which is no mode"
                 )
         for name, modes in self.only_in.items():
             if name not in self.uses:
                 raise WrongTypeError(
-                    f"lens {self.name}: only_in names {quoted(name)}, no option of it"
+                    f"lens {self.name}: only_in names {quote_value(name)}, no option of it"
                 )
             for mode in modes:
                 if mode not in self.modes:
-                    raise WrongTypeError(f"lens {self.name}: {quoted(mode)} of only_in is no mode")
+                    raise WrongTypeError(
+                        f"lens {self.name}: {quote_value(mode)} of only_in is no mode"
+                    )
 
     @property
     def package(self) -> Package | None:
@@ -356,7 +360,7 @@ def lens(name: str) -> Lens:
         return _lenses()[name]
     except KeyError:
         raise WrongValueError(
-            f"no lens {quoted(name)}{suggested(name, names())}; there are {', '.join(names())}"
+            f"no lens {quote_value(name)}{suggested(name, names())}; there are {', '.join(names())}"
         ) from None
 
 

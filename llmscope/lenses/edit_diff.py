@@ -48,7 +48,7 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
         reason = "other tokens may be on top: turn to the probability of the target"
         return Figure.refused(edited.lens, title, reason)
     else:
-        before = aligned(edited.axes, unedited)
+        before = align_values(edited.axes, unedited)
         if before is None:
             return Figure.refused(edited.lens, title, "the two passes do not have the same axes")
     extra = {**edited.extra, "change": True, "caption": ()}
@@ -58,7 +58,7 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
     return replace(edited, title=title, values=values, verdict=verdict, extra=extra)
 
 
-def aligned(
+def align_values(
     axes: tuple[Axis, ...], other: Figure, places: Mapping[int, int] | None = None
 ) -> NDArray[np.float32] | None:
     """Return the values of another figure at the labels of the axes; None if the axes differ.

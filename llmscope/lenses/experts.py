@@ -55,7 +55,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     )
 
 
-def _chosen(figure: Figure) -> NDArray[np.bool_]:
+def _experts_that_ran(figure: Figure) -> NDArray[np.bool_]:
     """Return whether each expert ran. [position, expert]"""
     ran = np.zeros(figure.values.shape, bool)
     np.put_along_axis(ran, np.asarray(figure.extra["chosen"]), True, axis=1)
@@ -91,7 +91,7 @@ LENS = Lens(
     columns=(
         key("layer", "layer, from 0", "layer"),
         number("score", "what the router gives: a probability, or a score from 0 to 1"),
-        Column("chosen", "bool", "label", "whether the expert ran", of=_chosen),
+        Column("chosen", "bool", "label", "whether the expert ran", of=_experts_that_ran),
         Column("weight", "float32", "value", "of its output; null if it did not run", of=_weights),
     ),
     describe=describe_cursor,

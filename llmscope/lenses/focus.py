@@ -9,7 +9,7 @@ from typing import Any
 from llmscope.errors import WrongTypeError
 from llmscope.figure import Focus, plain
 from llmscope.lenses.base import options, suggested
-from llmscope.lenses.indices import resolved
+from llmscope.lenses.indices import resolve_indices
 from llmscope.lenses.options import FIELDS, HEADS, LAYERS
 
 
@@ -52,7 +52,7 @@ def sweep_layers(focus: Focus, count: int) -> Collection[int]:
     Raises:
         ValueError: one of them does not exist.
     """
-    return resolved("layers", LAYERS.of(focus), count)
+    return resolve_indices("layers", LAYERS.of(focus), count)
 
 
 def sweep_heads(focus: Focus, count: int) -> Collection[int]:
@@ -61,7 +61,7 @@ def sweep_heads(focus: Focus, count: int) -> Collection[int]:
     Raises:
         ValueError: one of them does not exist.
     """
-    return resolved("heads", HEADS.of(focus), count)
+    return resolve_indices("heads", HEADS.of(focus), count)
 
 
 def sweep_part(focus: Focus, labels: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from llmscope.errors import WrongValueError
-from llmscope.support.arguments import checked_index, integer, quoted, several
+from llmscope.support.arguments import check_index, integer, quote_value, several
 
 MOST_INDICES = 10_000
 """Most indices; no model has as many layers or heads."""
@@ -15,7 +15,7 @@ _PART = re.compile(r"(?P<first>-?\d{1,5})(?:-(?P<last>\d{1,5}))?", re.ASCII)
 WANTED = "numbers and ranges, such as 0,4,8-11"
 
 
-def checked(name: str, value: Any) -> tuple[int, ...]:
+def check_indices(name: str, value: Any) -> tuple[int, ...]:
     """Return indices from a text such as `0,4,8-11`, one integer, a range, or several integers.
 
     Args:
@@ -26,9 +26,9 @@ def checked(name: str, value: Any) -> tuple[int, ...]:
         TypeError, ValueError: it names none, too many, or something else.
     """
     if isinstance(value, str):
-        numbers = _parsed(name, value)
+        numbers = _parse_indices(name, value)
     elif hasattr(value, "tolist"):
-        return checked(name, value.tolist())
+        return check_indices(name, value.tolist())
     elif isinstance(value, range | list | tuple | set | frozenset):
         if len(value) > MOST_INDICES:
             raise WrongValueError(f"{name} has {len(value)} entries, and may have {MOST_INDICES}")
@@ -41,25 +41,27 @@ def checked(name: str, value: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-def _parsed(name: str, text: str) -> list[int]:
+def _parse_indices(name: str, text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise WrongValueError(f"{name} {quoted(text)}: expected {WANTED}")
+            raise WrongValueError(f"{name} {quote_value(text)}: expected {WANTED}")
         first = int(match["first"])
         last = first if match["last"] is None else int(match["last"])
         if first > last or (match["last"] is not None and match["first"].startswith("-")):
             raise WrongValueError(
-                f"{name} {quoted(text)}: a range ascends, and starts at 0 or above"
+                f"{name} {quote_value(text)}: a range ascends, and starts at 0 or above"
             )
         if last - first + len(numbers) >= MOST_INDICES:
-            raise WrongValueError(f"{name} {quoted(text)} has more than {MOST_INDICES} entries")
+            raise WrongValueError(
+                f"{name} {quote_value(text)} has more than {MOST_INDICES} entries"
+            )
         numbers += range(first, last + 1)
     return numbers
 
 
-def written(values: Sequence[int]) -> str:
+def format_indices(values: Sequence[int]) -> str:
     """Return indices as the command line takes them: `0,4,8-11`."""
     runs: list[list[int]] = []
     for value in values:
@@ -70,7 +72,7 @@ def written(values: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def resolved(name: str, values: Sequence[int] | None, count: int) -> Collection[int]:
+def resolve_indices(name: str, values: Sequence[int] | None, count: int) -> Collection[int]:
     """Return indices without duplicates, negative ones counted from the end; None: all of `count`.
 
     Args:
@@ -83,4 +85,4 @@ def resolved(name: str, values: Sequence[int] | None, count: int) -> Collection[
     """
     if values is None:
         return range(count)
-    return {checked_index(name, value, count) for value in values}
+    return {check_index(name, value, count) for value in values}

@@ -15,7 +15,7 @@ from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.figure.cursor import layer_row, value_at
 from llmscope.figure.tables import Column, count, key, label, number, text
-from llmscope.figure.tables.rows import named
+from llmscope.figure.tables.rows import texts_of_ids
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.logit_target import progress
@@ -499,7 +499,7 @@ def _trust(learned: LearnedLens, model: LoadedModel, focus: Focus) -> tuple[Verd
 
 
 def _names(figure: Figure) -> list[str]:
-    return named(figure.extra["ids"], figure.extra["names"])
+    return texts_of_ids(figure.extra["ids"], figure.extra["names"])
 
 
 _MAPS = ("top", "target", "kl")

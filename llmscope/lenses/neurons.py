@@ -17,7 +17,7 @@ from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.mlp import neuron_names
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
 from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES, unit_examples
-from llmscope.support.arguments import checked_index
+from llmscope.support.arguments import check_index
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     row = range(focus.position, focus.position + 1)
     (here,) = activations(recording, focus.layer, row).float()  # [neuron]
-    neuron, count = _chosen(recording, focus, here), len(here)
+    neuron, count = _neuron_number(recording, focus, here), len(here)
     names = neuron_names(recording, focus.layer, (neuron,)).get("names", (str(neuron),))
     title = f"Neuron {names[0]} of layer {focus.layer}"
     if focus.mode == "examples":
@@ -142,7 +142,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     )
 
 
-def _chosen(recording: Recording, focus: Focus, here: Tensor) -> int:
+def _neuron_number(recording: Recording, focus: Focus, here: Tensor) -> int:
     """Return the number of the neuron that the focus asks for among all of the layer.
 
     Args:
@@ -154,10 +154,10 @@ def _chosen(recording: Recording, focus: Focus, here: Tensor) -> int:
         if experts is None:
             raise WrongValueError(f"layer {focus.layer} has no experts, and so no expert {expert}")
         count = experts.weights.width
-        first = checked_index("expert", expert, experts.weights.count) * count
+        first = check_index("expert", expert, experts.weights.count) * count
     if focus.neuron is None:
         return first + int(here[first : first + count].abs().argmax())
-    return first + checked_index("neuron", focus.neuron, count)
+    return first + check_index("neuron", focus.neuron, count)
 
 
 def _list(tokens: Sequence[str]) -> str:

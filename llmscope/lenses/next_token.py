@@ -67,7 +67,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     before: list[Tensor] = []
     far = scores[0].device.type not in WHOLE
     if far and len(passes) == 1 and not sampler(focus).cuts:
-        best = yield from _reduced(scores[0], focus)
+        best = yield from _reduce_on_device(scores[0], focus)
     else:
         logits, *before = yield from on_cpu(*scores)
         best = _best(logits, focus)
@@ -108,7 +108,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         },
     )
     for unedited in before:
-        beside = said_of(logits, unedited, focus, best.ids, figure, "unedited")
+        beside = other_predictions(logits, unedited, focus, best.ids, figure, "unedited")
         figure = replace(figure, extra={**figure.extra, **beside})
     yield figure
 
@@ -146,7 +146,7 @@ def _best(logits: Tensor, focus: Focus) -> _Best | None:
     """Return the most probable tokens, from logits on the CPU; None if they are not finite."""
     if not math.isfinite(float(logits.max())):  # NaN wins every maximum
         return None
-    scaled = _scaled(logits, TEMPERATURE.of(focus))
+    scaled = _scale_logits(logits, TEMPERATURE.of(focus))
     probabilities = _softmax(scaled)
     ids = _largest(scaled, focus.top_k)
     target = int(ids[0]) if focus.target is None else focus.target
@@ -154,7 +154,7 @@ def _best(logits: Tensor, focus: Focus) -> _Best | None:
         ids=ids,
         probabilities=probabilities[ids],
         logits=logits[ids.copy()].numpy(),
-        kept=_kept(logits, focus)[ids],
+        kept=_drawable_tokens(logits, focus)[ids],
         entropy=_entropy(probabilities),
         target=target,
         rank=int((scaled > scaled[target]).sum()) + 1,
@@ -164,7 +164,7 @@ def _best(logits: Tensor, focus: Focus) -> _Best | None:
     )
 
 
-def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
+def _reduce_on_device(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     """Return what `_best` returns for a sampler without cuts, computed where the logits are."""
     import torch
 
@@ -202,7 +202,7 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     )
 
 
-def _scaled(logits: Tensor, temperature: float) -> NDArray[np.float64]:
+def _scale_logits(logits: Tensor, temperature: float) -> NDArray[np.float64]:
     """Return (logits - max) / temperature; subtracting first avoids infinities. [token]"""
     scores: NDArray[np.float64] = logits.double().cpu().numpy()
     with np.errstate(over="ignore"):  # overflow gives -inf, a probability of 0
@@ -216,7 +216,7 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return share
 
 
-def said_of(
+def other_predictions(
     ours: Tensor, other: Tensor, focus: Focus, ids: NDArray[np.intp], figure: Figure, name: str
 ) -> dict[str, Any]:
     """Return the predictions of another pass for a figure's candidates, for its `extra`.
@@ -229,7 +229,7 @@ def said_of(
         figure: the figure, which gives the target.
         name: prefix of the keys.
     """
-    now, scaled = (_scaled(logits, TEMPERATURE.of(focus)) for logits in (ours, other))
+    now, scaled = (_scale_logits(logits, TEMPERATURE.of(focus)) for logits in (ours, other))
     target = int(figure.extra["target_id"])
     if not np.isfinite(scaled.max()):  # edits may remove the cause of NaN
         return {
@@ -267,7 +267,7 @@ def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 
 
-def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
+def _drawable_tokens(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
     """Return which tokens a sampler with the settings of a focus could draw. [token]"""
     settings = sampler(focus)
     if not settings.cuts:

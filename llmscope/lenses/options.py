@@ -76,7 +76,8 @@ class LensOption(Generic[Value]):
         """Raise ValueError for an unknown kind, or a name that is no identifier."""
         if self.kind not in KINDS:
             raise WrongValueError(
-                f"option {arguments.quoted(self.name)}: no type {arguments.quoted(self.kind)}; "
+                f"option {arguments.quote_value(self.name)}: no type "
+                f"{arguments.quote_value(self.kind)}; "
                 f"there are {', '.join(KINDS)}"
             )
         if not (isinstance(self.name, str) and self.name.isidentifier() and self.name.isascii()):
@@ -127,7 +128,7 @@ class LensOption(Generic[Value]):
         if self.kind == "token":
             return f"id:{value}"
         if self.kind == "indices":
-            return indices.written(value)
+            return indices.format_indices(value)
         return ",".join(map(str, value)) if self.kind == "pair" else str(value)
 
     def schema(self) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
     number = arguments.integer(name, value)
     if not 0 <= number < vocabulary:
         raise WrongValueError(
-            f"{name}: token {arguments.quoted(number)} is out of range: the vocabulary has "
+            f"{name}: token {arguments.quote_value(number)} is out of range: the vocabulary has "
             f"{vocabulary} tokens (0 to {vocabulary - 1})"
         )
     return number
@@ -185,7 +186,7 @@ def _tokens(name: str, ids: Any, vocabulary: int) -> tuple[int, ...]:
 def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise WrongTypeError(
-            f"{name} must be two lists of token ids, not {arguments.quoted(value)}"
+            f"{name} must be two lists of token ids, not {arguments.quote_value(value)}"
         )
     first, second = (_tokens(name, item, vocabulary) for item in value)
     return first, second
@@ -201,7 +202,7 @@ CHECKS: dict[str, Callable[[LensOption[Any], Any, int], Any]] = {
     "dictionaries": lambda option, value, _: arguments.dictionaries(option.name, value),
     "switch": lambda option, value, _: arguments.flag(option.name, value),
     "pair": lambda option, value, _: arguments.pair(option.name, value, lowest=option.least),
-    "indices": lambda option, value, _: indices.checked(option.name, value),
+    "indices": lambda option, value, _: indices.check_indices(option.name, value),
     "token": lambda option, value, vocabulary: _token(option.name, value, vocabulary),
     "tokens": lambda option, value, vocabulary: _tokens(option.name, value, vocabulary),
     "word-lists": lambda option, value, vocabulary: _lists(option.name, value, vocabulary),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import WrongValueError
 from llmscope.lenses.options import LensOption
-from llmscope.support.arguments import quoted
-from llmscope.support.text import display_text, named
+from llmscope.support.arguments import quote_value
+from llmscope.support.text import display_text, typed_error_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,9 +72,11 @@ class MetricTarget:
             try:
                 number = self.function(row)
             except Exception as error:  # a metric is the caller's code
-                raise WrongValueError(f"metric: {self} failed: {named(error)}") from error
+                raise WrongValueError(
+                    f"metric: {self} failed: {typed_error_line(error)}"
+                ) from error
             number = number if isinstance(number, torch.Tensor) else torch.as_tensor(number)
             if number.numel() != 1 or number.is_complex():
-                raise WrongValueError(f"metric must return one number, not {quoted(number)}")
+                raise WrongValueError(f"metric must return one number, not {quote_value(number)}")
             values.append(number.reshape(()))
         return torch.stack(values).view(logits.shape[:-1])

@@ -130,7 +130,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     named = f"paths into {into}" if mode == PATHS else NAMES[mode]
     title = f"Patching · {named} from prompt B"
     try:
-        pair = _paired(recording, focus, passes)
+        pair = _pair_with_b(recording, focus, passes)
     except _Unpaired as finding:
         if focus.versus_prompt:
             yield Figure.refused("patching", title, str(finding))
@@ -183,7 +183,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         )
 
 
-def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
+def _pair_with_b(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     """Run prompt B and pair it with a recording.
 
     Raises:

@@ -83,7 +83,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "fitted_position": directions.position,
         "model_name": directions.model,
         "best": directions.best,
-        "held_out": _held_out(directions),
+        "held_out": _held_out_scores(directions),
     }
     if focus.mode in ("layers", "probability"):
         return _map(recording, focus, directions, extra)
@@ -145,7 +145,7 @@ def _read(
     return scores.cpu().numpy(), probe.probability(scores).cpu().numpy()
 
 
-def _held_out(directions: Directions) -> dict[str, dict[str, float]]:
+def _held_out_scores(directions: Directions) -> dict[str, dict[str, float]]:
     """Return what was measured on held-out texts, by layer."""
     return {
         str(layer): {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens
 from llmscope.lenses.contrast.captions import in_lines, only_in, unseen
-from llmscope.lenses.edit_diff import TOKENS, aligned, same_question
+from llmscope.lenses.edit_diff import TOKENS, align_values, same_question
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -57,7 +57,7 @@ def _difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Fig
     places = [axis for axis in ours.axes if axis.name in TOKENS]
     if any(axis.step > 1 for axis in places):
         return Figure.refused(ours.lens, title, "a block of tokens has no counterpart in B")
-    their_focus = _asked(chosen, pair, focus, ours, places)
+    their_focus = _focus_in_b(chosen, pair, focus, ours, places)
     if ours.lens == "next-token":
         return _candidates(pair, ours, focus, title)
     if pair.identical:
@@ -67,7 +67,7 @@ def _difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Fig
     verdict = ours.verdict.worst(theirs.verdict)
     if verdict.status == "refused":
         return Figure.refused(ours.lens, title, verdict.reason, verdict.discrepancy)
-    there = aligned(ours.axes, theirs, dict(pair.aligned))
+    there = align_values(ours.axes, theirs, dict(pair.aligned))
     if there is None:
         return Figure.refused(ours.lens, title, "A and B do not have the same axes here")
     values = (ours.values - there).astype(np.float32)
@@ -101,7 +101,9 @@ def model_difference(
     return _difference(chosen, Pair(recording, other), focus, figures)
 
 
-def _asked(chosen: Lens, pair: Pair, focus: Focus, figure: Figure, places: list[Axis]) -> Focus:
+def _focus_in_b(
+    chosen: Lens, pair: Pair, focus: Focus, figure: Figure, places: list[Axis]
+) -> Focus:
     """Return the focus that gives the counterpart of a figure in B.
 
     Raises:
@@ -138,7 +140,7 @@ def _alike(
 
 def _candidates(pair: Pair, figure: Figure, focus: Focus, title: str) -> Figure:
     """Return the `next-token` figure of A's candidates minus their probabilities in B."""
-    from llmscope.lenses.next_token import said_of
+    from llmscope.lenses.next_token import other_predictions
     from llmscope.record.compare.same_tokens import shared_logits
     from llmscope.record.derive.tensors import logits_after
 
@@ -148,7 +150,7 @@ def _candidates(pair: Pair, figure: Figure, focus: Focus, title: str) -> Figure:
         logits_after(recording, place) for recording, place in ((pair.a, at), (pair.b, there))
     ]
     ours, theirs = shared_logits(logits[0], logits[0 if alike else 1])
-    extra = said_of(ours, theirs, focus, figure.extra["ids"], figure, name)
+    extra = other_predictions(ours, theirs, focus, figure.extra["ids"], figure, name)
     values = (figure.values - extra[name]).astype(np.float32)
     extra_of_change = {
         "change": True,

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.support.arguments import checked_index
+from llmscope.support.arguments import check_index
 
 ALL = "all"
 """The value of `layer` that stands for every layer."""
@@ -35,7 +35,7 @@ def layers_of(layers: object, count: int) -> Sequence[int] | None:
     if isinstance(layers, slice):
         indices: Sequence[int] = range(count)[layers]
     else:
-        indices = [checked_index("layer", layer, count) for layer in layers[: count + 1]]
+        indices = [check_index("layer", layer, count) for layer in layers[: count + 1]]
     if not indices:
         raise WrongValueError(
             f"layer {layers} holds no layer: there are {count} (0 to {count - 1})"
@@ -43,7 +43,7 @@ def layers_of(layers: object, count: int) -> Sequence[int] | None:
     return indices
 
 
-def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
+def stack_figures(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
     """Return figures of one lens in several layers as one. [layer, ...]
 
     The verdict is the worst of them; a layer that is refused is NaN, with its reason in the

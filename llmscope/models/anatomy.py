@@ -23,7 +23,7 @@ from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.models.recurrences import Recurrence, find_recurrence
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
 # A norm between the head outputs and the output projection.
@@ -549,7 +549,7 @@ def _runs(model: Any, stacks: list[Stack]) -> dict[Stack, int]:
         model(input_ids=torch.tensor([[1, 2]], device=device), use_cache=False)
     except Exception as error:  # any error of a model that needs more than ids
         raise ScopeError(
-            f"{type(model).__name__} does not run on token ids alone: {told(error)}",
+            f"{type(model).__name__} does not run on token ids alone: {error_line(error)}",
             "a decoder-only model",
         ) from error
     finally:

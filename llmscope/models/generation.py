@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.progress import silenced
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,11 +184,11 @@ def _ignored_settings(config: Any) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple | dict) and len(value) > _TOLD:
         return f"({len(value)})"
-    return quoted(value)
+    return quote_value(value)
 
 
 def _broken(error: Exception) -> ScopeError:
     return ScopeError(
-        f"its generation_config cannot be applied: {quoted(str(error))}",
+        f"its generation_config cannot be applied: {quote_value(str(error))}",
         "fix generation_config.json, or scope.model.generation_config",
     )

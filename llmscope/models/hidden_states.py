@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
 from llmscope.models.files.weight_headers import safetensors_header
-from llmscope.support.text import one_line, told
+from llmscope.support.text import error_line, one_line
 
 IDS, STATES = "token_ids", "hidden_states"
 """The names of the two tensors."""
@@ -191,10 +191,10 @@ def _tensors(path: Path, file: str) -> tuple[tuple[int, ...], NDArray[Any], str]
     try:
         header = safetensors_header(path, whole=False)
     except OSError as error:
-        reason = one_line(error.strerror or "") or told(error)
+        reason = one_line(error.strerror or "") or error_line(error)
         raise ScopeError(f"cannot read {file}: {reason}", "another file") from error
     except ValueError as error:
-        raise ScopeError(f"{file} is no safetensors file: {told(error)}", FORM) from error
+        raise ScopeError(f"{file} is no safetensors file: {error_line(error)}", FORM) from error
     for name in (STATES, IDS):
         if name not in header:
             there = one_line(", ".join(sorted(header)[:_LISTED])) or "no tensor"

@@ -14,7 +14,7 @@ from llmscope.models.sources import builtin
 from llmscope.models.sources.lm_studio import lm_studio_files
 from llmscope.models.sources.ollama import ollama_models
 from llmscope.models.spec import sources
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -85,7 +85,7 @@ def stored(warnings: list[str]) -> Iterator[Stored]:
         try:
             yield from source.stored()
         except Exception as error:  # the code of another package may raise anything
-            warnings.append(f"the models of {source.name} cannot be listed: {told(error)}")
+            warnings.append(f"the models of {source.name} cannot be listed: {error_line(error)}")
 
 
 class _Converted:

@@ -111,6 +111,18 @@ def find_recurrence(mixer: nn.Module | None) -> Recurrence | None:
     return None
 
 
+def read_signature(function: Any) -> inspect.Signature:
+    """Return the signature of a function that computes a rule.
+
+    Args:
+        function: from the names of a layer's file. With transformers 5.25 it is a module whose
+            forward takes any arguments and calls the function in its closure.
+    """
+    if isinstance(function, nn.Module):
+        function = inspect.getclosurevars(type(function).forward).nonlocals.get("func", function)
+    return inspect.signature(function)
+
+
 def _own_forward(module: nn.Module) -> Any:
     """Return the undecorated function that is the module's forward; None if it is no function."""
     forward: Callable[..., Any] = inspect.unwrap(type(module).forward)

@@ -25,7 +25,7 @@ from llmscope.record.knockouts import Knockout, knocked_out
 from llmscope.record.norms import take_apart
 from llmscope.record.router_choices import RouterChoice, rerouted
 from llmscope.record.sites import Site
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,8 @@ class OwnFunction:
         result = self.function(values.clone())
         if not isinstance(result, Tensor):
             raise ScopeError(
-                f"{self.name}: it returned {quoted(result)}", f"a tensor of {tuple(values.shape)}"
+                f"{self.name}: it returned {quote_value(result)}",
+                f"a tensor of {tuple(values.shape)}",
             )
         try:
             fitting = result.to(values).expand_as(values)

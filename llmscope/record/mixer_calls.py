@@ -8,7 +8,6 @@ Layers with attention alone have no part in it.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmscope.errors import ScopeError
-from llmscope.models.recurrences import Recurrence
+from llmscope.models.recurrences import Recurrence, read_signature
 
 EPS = 1e-6
 """Added to the squared length of queries and keys that the function itself norms."""
@@ -182,7 +181,7 @@ def _restore(functions: dict[str, Any], place: int, name: str) -> None:
 
 
 def _notifying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(function)
+    signature = read_signature(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError, option
 from llmscope.figure.tables.arrow import FROM_END
 from llmscope.report.reader import LINE, BatchTables, LensTable, is_numeric, numbers, unknown
 from llmscope.support.bootstrap import Floats, Ints
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 LENGTH, N_TOKENS = "length", "n_tokens"
 """The number of tokens of the prompt: a name for `--by`, and its column in the table of prompts."""
@@ -283,7 +283,7 @@ def _rank(label: Any) -> tuple[int, Any]:
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return ", ".join(display_text(name).replace("\n", " ") for name in names)
+    return ", ".join(display_line(name) for name in names)
 
 
 def groups_by(table: LensTable, name: str) -> bool:

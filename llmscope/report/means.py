@@ -160,7 +160,7 @@ class _Column:
     rows: int = 0
 
 
-def measured(
+def measure_means(
     folder: BatchTables,
     lens: str,
     values: Sequence[str],

@@ -112,7 +112,7 @@ def of_folders(
         )
 
 
-def compared(
+def compare_paired(
     folder: BatchTables,
     rows: Iterable[PairedRows],
     grouping: Grouping,

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
-from llmscope.figure.tables.parquet import opened_parquet, read_table
+from llmscope.figure.tables.parquet import open_parquet, read_table
 from llmscope.jobs.snapshots.shards import (
     OWN_TABLES,
     PROMPT_COLUMNS,
@@ -30,7 +30,7 @@ from llmscope.jobs.snapshots.shards import (
 from llmscope.support.bootstrap import Floats, Ints
 from llmscope.support.lines import TooLargeError, json_of, open_file, read_stream
 from llmscope.support.storage import file_system, is_url
-from llmscope.support.text import display_text, nearest, one_line, told
+from llmscope.support.text import display_line, error_line, nearest, one_line
 
 SCHEMA = 2
 """The newest schema of the tables that can be read."""
@@ -141,7 +141,7 @@ class BatchTables:
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self.shown = display_text(place).replace("\n", " ")
+        self.shown = display_line(place)
         self._schemas: dict[str, Any] = {}
         self._journaled: dict[str, bytes] = {}
         system, inside = file_system(place) if is_url(place) else (None, "")
@@ -279,9 +279,9 @@ class BatchTables:
             return self.lenses[lens]
         if lens in self.without_table:
             raise ScopeError(
-                f"{_shown_name(lens)} was refused for all prompts: "
-                f"{told_reason(self.refusals(lens))}",
-                f"one of {', '.join(map(_shown_name, self.lenses))}",
+                f"{display_line(lens)} was refused for all prompts: "
+                f"{refusal_line(self.refusals(lens))}",
+                f"one of {', '.join(map(display_line, self.lenses))}",
             )
         raise unknown(f"{self.shown} has no table of the lens", lens, list(self.lenses))
 
@@ -405,7 +405,7 @@ class BatchTables:
                 values = pyarrow.chunked_array([chunk.cast(pyarrow.string()) for chunk in chunks])
             except pyarrow.ArrowException:
                 raise ScopeError(
-                    f"{_shown_name(column)} has values of another type in each shard of "
+                    f"{display_line(column)} has values of another type in each shard of "
                     f"{self.shown}",
                     "the batch anew",
                 ) from None
@@ -421,7 +421,7 @@ class BatchTables:
         missing = [column for column in columns if column not in names]
         if missing:
             raise ScopeError(
-                f"{self._shown_path(name)} has no column {_shown_name(missing[0])}",
+                f"{self._shown_path(name)} has no column {display_line(missing[0])}",
                 "the batch anew",
             )
         if len(set(names)) < len(names):
@@ -456,7 +456,7 @@ class BatchTables:
         fits = fits if is_text else is_numeric(arrow_type)
         if not fits and not types.is_null(arrow_type):
             raise ScopeError(
-                f"{self._shown_path(name)}: {_shown_name(column)} is of type "
+                f"{self._shown_path(name)}: {display_line(column)} is of type "
                 f"{one_line(str(arrow_type))}, and should hold {'text' if is_text else 'numbers'}",
                 "the batch anew",
             )
@@ -468,7 +468,7 @@ class BatchTables:
         try:
             infos = self._system.get_file_info(selector)
         except (pyarrow.ArrowException, OSError) as error:
-            raise ScopeError(f"cannot read {self.shown}: {told(error)}", HINT) from error
+            raise ScopeError(f"cannot read {self.shown}: {error_line(error)}", HINT) from error
         entries = {info.base_name: info.type == pyarrow.fs.FileType.Directory for info in infos}
         names = (name.split("/") for name in self._journaled)
         entries |= {name: False for inside, name in names if inside == folder}
@@ -511,7 +511,7 @@ class BatchTables:
         try:
             path = self._path(name)
             source = self._open(name) if path is None else path
-            with opened_parquet(source, self._shown_path(name)) as file:
+            with open_parquet(source, self._shown_path(name)) as file:
                 return self._schemas.setdefault(name, file.schema_arrow)
         except (pyarrow.ArrowException, OSError) as error:
             raise self._error_of_file(name, error) from error
@@ -526,10 +526,12 @@ class BatchTables:
         return LensTable(lens, mode if isinstance(mode, str) else "", columns, files)
 
     def _shown_path(self, name: str) -> str:
-        return f"{self.shown}/{_shown_name(name)}"
+        return f"{self.shown}/{display_line(name)}"
 
     def _error_of_file(self, name: str, error: BaseException) -> ScopeError:
-        return ScopeError(f"cannot read {self._shown_path(name)}: {told(error)}", "the batch anew")
+        return ScopeError(
+            f"cannot read {self._shown_path(name)}: {error_line(error)}", "the batch anew"
+        )
 
 
 def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
@@ -609,12 +611,12 @@ def whole(table: Any, column: str, name: str, folder: str) -> Ints:
     """
     values_column = table.column(column)
     if values_column.null_count or not pyarrow.types.is_integer(values_column.type):
-        raise ScopeError(f"{folder}/{_shown_name(name)}: {column} is no number everywhere", HINT)
+        raise ScopeError(f"{folder}/{display_line(name)}: {column} is no number everywhere", HINT)
     values: NDArray[np.int64] = values_column.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
     return np.array(values, dtype=np.int64)
 
 
-def told_reason(refusals: Refusals) -> str:
+def refusal_line(refusals: Refusals) -> str:
     """Return why prompts were refused, on one line."""
     return one_line(refusals.reason) or "no reason given"
 
@@ -622,8 +624,4 @@ def told_reason(refusals: Refusals) -> str:
 def unknown(what: str, written: str, known: Sequence[str]) -> ScopeError:
     """Return the error of a name that does not exist, with the nearest one or all as the hint."""
     near = nearest(written, known)
-    return ScopeError(f"{what} {_shown_name(written)}", _shown_name(near or ", ".join(known)))
-
-
-def _shown_name(name: str) -> str:
-    return display_text(name).replace("\n", " ")
+    return ScopeError(f"{what} {display_line(written)}", display_line(near or ", ".join(known)))

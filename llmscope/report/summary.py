@@ -16,11 +16,11 @@ from llmscope.report.means import (
     Breakdown,
     Distribution,
     Resampling,
-    measured,
+    measure_means,
 )
 from llmscope.report.paired import (
     PairedComparison,
-    compared,
+    compare_paired,
     of_columns,
     of_folders,
     of_paired_prompts,
@@ -259,7 +259,7 @@ def _lens_report(
         values_alike = [value for value in values if is_effect(table, value) == effect]
         if values_alike:
             groupings = [Grouping(folder, lens, by, how.ranges, last=last) for by in wanted]
-            ours, theirs = measured(
+            ours, theirs = measure_means(
                 folder, lens, values_alike, groupings, how, corrected=effect, last=question.last
             )
             distributions += ours
@@ -309,7 +309,7 @@ def _comparison(
         clusters = folder.clusters(lens)
         clusters = clusters[[line in theirs for line in clusters.tolist()]]
         names = lens, value, folder.shown, other.shown
-        return compared(folder, rows, grouping, clusters, how, names)
+        return compare_paired(folder, rows, grouping, clusters, how, names)
     assert column is not None
     if question.pair_by is not None:
         return of_paired_prompts(folder, lens, value, column, question.pair_by, grouping, how)
@@ -323,4 +323,4 @@ def _comparison(
         )
     rows = of_columns(folder, lens, value, column, grouping.columns)
     names = lens, value, value, column
-    return compared(folder, rows, grouping, folder.clusters(lens), how, names)
+    return compare_paired(folder, rows, grouping, folder.clusters(lens), how, names)

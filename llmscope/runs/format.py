@@ -10,7 +10,7 @@ import msgspec
 
 from llmscope.errors import ScopeError
 from llmscope.support.lines import TooLargeError, json_of, read_file
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 SCHEMA = "llmscope.run"
 VERSION = 1
@@ -139,7 +139,7 @@ def read_info(folder: Path) -> RunInfo:
     Raises:
         ScopeError: the folder is no run, of a later schema, or its `run.json` is damaged.
     """
-    path, named = folder / INFO, path_text(folder)
+    path, named = folder / INFO, display_line(folder)
     try:
         data = read_file(path, "run")
     except TooLargeError as error:
@@ -161,7 +161,7 @@ def read_info(folder: Path) -> RunInfo:
                 f"and this one reads up to {VERSION}",
                 "a newer llmscope",
             )
-        info = msgspec.convert(migrated(record), RunInfo)
+        info = msgspec.convert(migrate_record(record), RunInfo)
         for figure in info.figures:
             if figure.prompt is not None and figure.prompt >= len(info.prompts):
                 raise ValueError(
@@ -172,7 +172,7 @@ def read_info(folder: Path) -> RunInfo:
         raise ScopeError(f"{named} is a damaged run: {INFO}: {error_text(error)}", HINT) from error
 
 
-def migrated(record: dict[str, Any]) -> dict[str, Any]:
+def migrate_record(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record of `run.json` in the current version of the schema.
 
     Raises:
@@ -183,11 +183,6 @@ def migrated(record: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"schema {version!r} is unknown")
         record = MIGRATIONS[version](record)
     return record
-
-
-def path_text(path: Path) -> str:
-    """Return a path as text that is safe to display."""
-    return display_text(str(path), whitespace=False).replace("\n", " ")
 
 
 def error_text(error: BaseException) -> str:

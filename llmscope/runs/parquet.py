@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
 from llmscope.figure import Axis, Figure
-from llmscope.runs.format import RunFigure, StepLine, path_text
+from llmscope.runs.format import RunFigure, StepLine
 from llmscope.runs.reader import RunReader
+from llmscope.support.text import display_line
 
 COLUMNS = ("step", "prompt", "value", "unit", "status", "reason")
 """Columns of every table of a lens: an axis of such a name becomes `axis_NAME`."""
@@ -51,7 +52,7 @@ def export(run: RunReader, folder: Path, *, force: bool = False) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         if not force and any(folder.iterdir()):
             raise ScopeError(
-                f"{path_text(folder)} is not empty",
+                f"{display_line(folder)} is not empty",
                 f"another folder, or {option('force')} to replace the tables in it",
             )
         written = [_steps(run, folder), _scalars(run, folder), _prompts(run, folder)]
@@ -65,7 +66,7 @@ def export(run: RunReader, folder: Path, *, force: bool = False) -> list[Path]:
                 written.append(path)
     except OSError as error:
         raise ScopeError(
-            f"cannot write {path_text(folder)}: {error.strerror}", "another folder"
+            f"cannot write {display_line(folder)}: {error.strerror}", "another folder"
         ) from error
     return written
 

@@ -27,11 +27,11 @@ from llmscope.runs.format import (
     RunInfo,
     StepLine,
     error_text,
-    path_text,
     read_info,
 )
 from llmscope.runs.shard import Packed, RunShard, unpack
 from llmscope.support.lines import LIMITS, megabytes, open_file, raw_lines
+from llmscope.support.text import display_line
 
 BROKEN = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
@@ -56,7 +56,9 @@ def wait_for_run(folder: Path, tell: Callable[[str], None]) -> None:
     while _is_awaited(folder):
         if not waited:
             what = "is empty" if folder.is_dir() else "is not there yet"
-            tell(f"{path_text(folder)} {what}: waiting for a run to begin in it; ctrl+c ends this")
+            tell(
+                f"{display_line(folder)} {what}: waiting for a run to begin in it; ctrl+c ends this"
+            )
             waited = True
         time.sleep(WAIT)
 
@@ -124,7 +126,7 @@ class RunReader:
         except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             raise ScopeError(
-                f"{path_text(self.folder)} is a damaged run: {BASE}: {reason}", HINT
+                f"{display_line(self.folder)} is a damaged run: {BASE}: {reason}", HINT
             ) from (error)
 
     def poll(self) -> bool:

@@ -23,7 +23,6 @@ from llmscope.runs.format import (
     RunInfo,
     StepLine,
     error_text,
-    path_text,
     read_info,
 )
 from llmscope.runs.reader import RunReader, shard_names
@@ -37,6 +36,7 @@ from llmscope.support.fsync import (
     remove_plain,
     replace_file,
 )
+from llmscope.support.text import display_line
 
 
 class RunWriter:
@@ -71,7 +71,7 @@ class RunWriter:
             self._continue(overwrite)
         elif folder.exists() and not _is_empty(folder):
             raise ScopeError(
-                f"{path_text(folder)} holds something else than a run", "another folder"
+                f"{display_line(folder)} holds something else than a run", "another folder"
             )
 
     def _check_files(self) -> None:
@@ -90,7 +90,7 @@ class RunWriter:
         except OSError as error:
             reason = error.strerror or error_text(error)
             raise ScopeError(
-                f"{path_text(self._folder)} cannot be written: {reason}", "another folder"
+                f"{display_line(self._folder)} cannot be written: {reason}", "another folder"
             ) from error
 
     def _take_folder(self) -> None:
@@ -106,11 +106,11 @@ class RunWriter:
         exists = (self._folder / INFO).exists()
         if self._base is None and exists:
             raise ScopeError(
-                f"{path_text(self._folder)} holds a run of another process", "another folder"
+                f"{display_line(self._folder)} holds a run of another process", "another folder"
             )
         if self._base is not None and not exists:
             raise ScopeError(
-                f"{path_text(self._folder)} has lost its {INFO}", "another folder, or its copy"
+                f"{display_line(self._folder)} has lost its {INFO}", "another folder, or its copy"
             )
 
     def _continue(self, overwrite: bool) -> None:
@@ -121,7 +121,7 @@ class RunWriter:
             return
         if not same:
             raise ScopeError(
-                f"{path_text(self._folder)} holds a run of different prompts, lenses or model",
+                f"{display_line(self._folder)} holds a run of different prompts, lenses or model",
                 "another folder",
             )
         run = RunReader(self._folder)

@@ -38,7 +38,9 @@ class SplitPrompt:
     kept: int
 
 
-def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = True) -> SplitPrompt:
+def tokenize_context(
+    scope: Scope, context: str, query: str, *, special_tokens: bool = True
+) -> SplitPrompt:
     """Tokenize a context and its query.
 
     Raises:
@@ -94,9 +96,9 @@ def teach(scope: Scope, context: str, query: str, *, special_tokens: bool = True
         The adapter's name, for `Scope.use`.
 
     Raises:
-        ScopeError: see `placed` and `write`.
+        ScopeError: see `tokenize_context` and `write`.
     """
-    what = placed(scope, context, query, special_tokens=special_tokens)
+    what = tokenize_context(scope, context, query, special_tokens=special_tokens)
     scope.use(None)
     recording = scope.record(what.ids, fresh=True)
     figure = scope.look("context", recording=recording, context=what.before)

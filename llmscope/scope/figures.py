@@ -42,7 +42,7 @@ def figures_of(
         scope: the model.
         recording: of the prompt.
         lenses: their names, each with `:mode` where it has one of its own.
-        focus: where to look, as returned by `resolved`.
+        focus: where to look, as returned by `resolve_focus`.
         every: as of `focuses`; a lens has one figure without.
         report: as of `figure_of`.
     """
@@ -76,7 +76,7 @@ def focuses(
     Args:
         scope: the model.
         name: the lens.
-        focus: a focus of the prompt, as returned by `resolved`.
+        focus: a focus of the prompt, as returned by `resolve_focus`.
         every: which of `layer` and `head` take all their values in turn, where the figure is of
             one layer or head.
         mode: the lens's mode; empty: that of the focus, or else the default.
@@ -137,7 +137,7 @@ def for_lens(name: str, focus: Focus) -> Focus:
     )
 
 
-def resolved(scope: Scope, recording: Recording, focus: Focus) -> Focus:
+def resolve_focus(scope: Scope, recording: Recording, focus: Focus) -> Focus:
     """Return the focus for one recording, with all indices counted from 0.
 
     Raises:

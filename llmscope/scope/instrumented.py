@@ -50,7 +50,7 @@ from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.record.norms import bound
 from llmscope.support.sandbox import Cancelled
-from llmscope.support.text import named
+from llmscope.support.text import typed_error_line
 
 STALE = "the model changed since this was recorded: record it again"
 LONGER_PROBES = (0, 48, 192)
@@ -139,7 +139,7 @@ class InstrumentedModel:
             if ran_out(error):
                 raise
             raise ScopeError(
-                f"the model fails on a short prompt: {named(error)}",
+                f"the model fails on a short prompt: {typed_error_line(error)}",
                 "another copy of the model, with its own config.json",
             ) from error
         adopt(self.model, first=True)
@@ -319,7 +319,7 @@ def trust(
     ):
         return Verdict("refused", "it runs the prompt again, where a function might differ")
     layers = _layers(chosen, focus)
-    mapped = _mapped(chosen, recording, focus)
+    mapped = _shows_map(chosen, recording, focus)
     verdict = _over(chosen, layers, verdicts, mapped=mapped)
     if verdict.status == "refused":
         return verdict
@@ -356,7 +356,7 @@ def _at_the_rows(
         for capability in ("patterns", "activations", "experts")
         for layer in (layers or () if capability in chosen.needs else ())
     ]
-    if _mapped(chosen, recording, focus):
+    if _shows_map(chosen, recording, focus):
         head = focus.head if "head" in chosen.uses_in(focus.mode) else None
         checks += [
             check_maps(recording, layer, head, rows)
@@ -391,7 +391,7 @@ def _layers(chosen: Lens, focus: Focus) -> range | None:
     return range(0 if focus.mode in chosen.through else focus.layer, focus.layer + 1)
 
 
-def _mapped(chosen: Lens, recording: Recording, focus: Focus) -> bool:
+def _shows_map(chosen: Lens, recording: Recording, focus: Focus) -> bool:
     """Return whether a lens shows the map of a layer without attention in place of a pattern."""
     mode = focus.mode or next(iter(chosen.modes), "")
     return mode in chosen.maps and recording.model.anatomy.layers[focus.layer].mapped is not None

@@ -16,7 +16,7 @@ from llmscope.learned.dictionaries.catalog import Given, known_dictionaries
 from llmscope.learned.lenses.catalog import known_lenses
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
 from llmscope.lenses.own_metric import MetricTarget
-from llmscope.lenses.stacked import layers_of, stacked
+from llmscope.lenses.stacked import layers_of, stack_figures
 from llmscope.models.hidden_states import HiddenStates
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
@@ -246,8 +246,10 @@ class Scope:
         if adapter not in self._instrumented_models:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
-                there = arguments.quoted(", ".join(adapted) or "none")
-                raise WrongValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
+                there = arguments.quote_value(", ".join(adapted) or "none")
+                raise WrongValueError(
+                    f"no adapter {arguments.quote_value(adapter)}; there are {there}"
+                )
             self._instrumented_models[adapter] = InstrumentedModel(
                 self._base if adapter is None else adapted[adapter], rows=self._puts_back
             )
@@ -292,7 +294,7 @@ class Scope:
         if other is not None:
             if not isinstance(other, Scope):
                 raise WrongTypeError(
-                    f"other must be a Scope or HiddenStates, not {arguments.quoted(other)}"
+                    f"other must be a Scope or HiddenStates, not {arguments.quote_value(other)}"
                 )
             reason = token_difference(self._base, other._base)
             if reason:
@@ -557,7 +559,9 @@ class Scope:
             prompt: the prompt.
             edits: edits to the pass, in order.
             other: prompt B, the source of `patch … from B`; None without one.
-            cancelled, aside, progress: as in `record`.
+            cancelled: as in `record`.
+            aside: as in `record`.
+            progress: as in `record`.
 
         Raises:
             ScopeError: as in `record`.
@@ -843,7 +847,7 @@ class Scope:
         """
         recording = self._chosen_recording(recording)
         instrumented = self._instrumented_of_recording(recording)
-        position = arguments.checked_index(
+        position = arguments.check_index(
             "position", arguments.integer("position", position), len(recording)
         )
         if arguments.function("metric", metric) is None:
@@ -912,7 +916,7 @@ class Scope:
             raise WrongValueError("names is empty: give names of tensors")
         if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
             raise WrongTypeError(
-                f"prompts must be a list of prompts, not {arguments.quoted(prompts)}"
+                f"prompts must be a list of prompts, not {arguments.quote_value(prompts)}"
             )
         special = arguments.flag("special_tokens", special_tokens)
         arguments.function("progress", progress)
@@ -967,7 +971,7 @@ class Scope:
 
         if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
             raise WrongTypeError(
-                f"prompts must be a list of texts, not {arguments.quoted(prompts)}"
+                f"prompts must be a list of texts, not {arguments.quote_value(prompts)}"
             )
         rules = CorpusRules(
             arguments.integer("skip", skip, lowest=0),
@@ -991,7 +995,7 @@ class Scope:
             )
         if kind == "tuned":
             return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), report_progress)
-        raise WrongValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
+        raise WrongValueError(f"kind must be jacobian or tuned, not {arguments.quote_value(kind)}")
 
     def activation_difference(
         self,
@@ -1039,11 +1043,15 @@ class Scope:
         from llmscope.jobs.activation_difference.texts import default_texts
 
         if isinstance(texts, str | bytes | Mapping):
-            raise WrongTypeError(f"texts must be a list of texts, not {arguments.quoted(texts)}")
+            raise WrongTypeError(
+                f"texts must be a list of texts, not {arguments.quote_value(texts)}"
+            )
         if not isinstance(other, str | Scope):
-            raise WrongTypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
+            raise WrongTypeError(
+                f"other must be a Scope or a name, not {arguments.quote_value(other)}"
+            )
         if layer is not None:
-            layer = arguments.checked_index(
+            layer = arguments.check_index(
                 "layer", arguments.integer("layer", layer), len(self.loaded_model.anatomy.layers)
             )
         texts_given = default_texts(self._base.spec) if texts is None else texts
@@ -1122,7 +1130,7 @@ class Scope:
                 self.look(name, recording=recording, **{**focus, "layer": layer})
                 for layer in layers
             ]
-            return stacked(looked, layers)
+            return stack_figures(looked, layers)
         chosen_focus = self.focus_of(chosen, recording.prompt, focus)
         compared = chosen_focus.versus_prompt is not None or self._other or self._states
         if chosen_focus.change and recording.base is None and not compared:
@@ -1441,7 +1449,7 @@ class Scope:
             there = ", ".join(chosen.modes) or "none"
             close = suggested(mode, chosen.modes)
             raise WrongValueError(
-                f"{chosen.name} has no mode {arguments.quoted(mode)}{close}; it has {there}"
+                f"{chosen.name} has no mode {arguments.quote_value(mode)}{close}; it has {there}"
             )
         resolved = focus.resolve(
             layers=len(anatomy.layers),
@@ -1473,7 +1481,7 @@ class Scope:
 
 def _recording(name: str, value: Recording) -> Recording:
     if not isinstance(value, Recording):
-        raise WrongTypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
+        raise WrongTypeError(f"{name} must be a recording, not {arguments.quote_value(value)}")
     return value
 
 

@@ -34,7 +34,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = LONGEST
 
 
-def quoted(value: object) -> str:
+def quote_value(value: object) -> str:
     """Return a value as an error shows it: one safe line of at most about `LONGEST` characters.
 
     Numbers of thousands of digits, which Python refuses to print, are described by their size.
@@ -74,7 +74,7 @@ _NOTHING = object()
 
 
 def _here(value: object) -> str:
-    return "nothing" if value is _NOTHING else quoted(value)
+    return "nothing" if value is _NOTHING else quote_value(value)
 
 
 def _differing(
@@ -99,17 +99,17 @@ def integer(name: str, value: Any, *, lowest: int | None = None, highest: int = 
     except Exception:  # a tensor of several numbers, or of fractions
         number = None
     if number is None:
-        raise WrongTypeError(f"{name} must be an integer, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be an integer, not {quote_value(value)}")
     if (lowest is not None and number < lowest) or not -LARGEST <= number <= highest:
         if lowest is not None and number < lowest:
             wanted = f"{lowest} or more"
         else:
             wanted = "an integer of 63 bits" if highest == LARGEST else f"at most {highest}"
-        raise WrongValueError(f"{name} {quoted(number)} is out of range: it must be {wanted}")
+        raise WrongValueError(f"{name} {quote_value(number)} is out of range: it must be {wanted}")
     return number
 
 
-def checked_index(name: str, value: int, count: int) -> int:
+def check_index(name: str, value: int, count: int) -> int:
     """Return an index counted from 0, from one of `count` things; a negative one is from the end.
 
     Raises:
@@ -125,17 +125,17 @@ def checked_index(name: str, value: int, count: int) -> int:
 def real(name: str, value: Any, *, above: float = -math.inf) -> float:
     """Return a finite number that is greater than `above`."""
     if isinstance(value, str | bytes | bool | None) or not hasattr(type(value), "__float__"):
-        raise WrongTypeError(f"{name} must be a number, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a number, not {quote_value(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     except Exception:
-        raise WrongTypeError(f"{name} must be a number, not {quoted(value)}") from None
+        raise WrongTypeError(f"{name} must be a number, not {quote_value(value)}") from None
     if not math.isfinite(number):
-        raise WrongValueError(f"{name} must be a finite number, not {quoted(value)}")
+        raise WrongValueError(f"{name} must be a finite number, not {quote_value(value)}")
     if number <= above:
-        raise WrongValueError(f"{name} {quoted(value)} must be above {above:g}")
+        raise WrongValueError(f"{name} {quote_value(value)} must be above {above:g}")
     return number
 
 
@@ -143,7 +143,7 @@ def share(name: str, value: Any) -> float:
     """Return a number from 0 to 1."""
     number = real(name, value)
     if not 0 <= number <= 1:
-        raise WrongValueError(f"{name} must be from 0 to 1, not {quoted(value)}")
+        raise WrongValueError(f"{name} must be from 0 to 1, not {quote_value(value)}")
     return number
 
 
@@ -153,19 +153,20 @@ def flag(name: str, value: Any) -> bool:
         return value
     if str(getattr(value, "dtype", "")).endswith("bool") and getattr(value, "ndim", 1) == 0:
         return bool(value)
-    raise WrongTypeError(f"{name} must be True or False, not {quoted(value)}")
+    raise WrongTypeError(f"{name} must be True or False, not {quote_value(value)}")
 
 
 def text(name: str, value: Any) -> str:
     """Return a string; reject lone surrogates, which no tokenizer or file accepts."""
     if not isinstance(value, str):
-        raise WrongTypeError(f"{name} must be a string, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a string, not {quote_value(value)}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise WrongValueError(
-                f"{name} holds half a character at {error.start} ({quoted(value[error.start])}): "
+                f"{name} holds half a character at {error.start} "
+                f"({quote_value(value[error.start])}): "
                 "it is no Unicode text"
             ) from None
     return value
@@ -176,7 +177,7 @@ def name_or_path(name: str, value: Any) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        raise WrongTypeError(f"{name} must be a string or a path, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a string or a path, not {quote_value(value)}")
     return text(name, value)
 
 
@@ -209,9 +210,9 @@ def token_ids(name: str, value: Any) -> tuple[int, ...]:
         try:
             value = value.tolist()
         except Exception:
-            raise WrongTypeError(f"{wanted}, not {quoted(value)}") from None
+            raise WrongTypeError(f"{wanted}, not {quote_value(value)}") from None
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Sequence):
-        raise WrongTypeError(f"{wanted}, not {quoted(value)}")
+        raise WrongTypeError(f"{wanted}, not {quote_value(value)}")
     try:
         count = len(value)
     except OverflowError:
@@ -232,7 +233,7 @@ def pair(name: str, value: Any, *, lowest: int | None = None) -> tuple[int, int]
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise WrongTypeError(f"{name} must be two integers, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be two integers, not {quote_value(value)}")
     first, second = (integer(name, item, lowest=lowest) for item in value)
     return first, second
 
@@ -240,14 +241,14 @@ def pair(name: str, value: Any, *, lowest: int | None = None) -> tuple[int, int]
 def several(name: str, value: Any) -> tuple[Any, ...]:
     """Return the items of an iterable as a tuple; reject strings and mappings."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise WrongTypeError(f"{name} must be a list, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a list, not {quote_value(value)}")
     return tuple(value)
 
 
 def function(name: str, value: Any) -> Callable[..., Any] | None:
     """Return a function, or None."""
     if value is not None and not callable(value):
-        raise WrongTypeError(f"{name} must be a function or None, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a function or None, not {quote_value(value)}")
     return value  # type: ignore[no-any-return]
 
 

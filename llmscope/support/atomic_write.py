@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError, option
 from llmscope.support.fsync import new_file_mode, sync_folders, write_beside
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 _DEVICES = ("/dev", "/proc")
 """Folders whose links represent open files, such as /dev/stdout."""
@@ -54,9 +54,9 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             del ready[path]
         sync_folders(path.parent for path, _ in replaced)
     except OSError as error:
-        reason = display_text(error.strerror or str(error)).replace("\n", " ")
+        reason = display_line(error.strerror or str(error))
         raise ScopeError(
-            f"cannot write {_shown_path(path)}: {reason}", f"another {option('out')}"
+            f"cannot write {display_line(path)}: {reason}", f"another {option('out')}"
         ) from error
     finally:
         for temporary in ready.values():
@@ -82,9 +82,9 @@ def _mode(path: Path, force: bool) -> int | None:
         if mode != there and _stands_for_open(path):
             return stat.S_IFCHR
     if stat.S_ISDIR(mode):
-        raise ScopeError(f"{_shown_path(path)} is a folder", f"{option('out')} with a file name")
+        raise ScopeError(f"{display_line(path)} is a folder", f"{option('out')} with a file name")
     if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not force:
-        raise ScopeError(f"{_shown_path(path)} exists", f"{option('force')} to replace it")
+        raise ScopeError(f"{display_line(path)} exists", f"{option('force')} to replace it")
     if stat.S_ISLNK(there) and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         return None  # a new file replaces the link
     return mode
@@ -93,7 +93,3 @@ def _mode(path: Path, force: bool) -> int | None:
 def _stands_for_open(link: Path) -> bool:
     folder = os.path.realpath(link.parent)
     return any(folder == device or folder.startswith(f"{device}/") for device in _DEVICES)
-
-
-def _shown_path(path: Path) -> str:
-    return display_text(str(path), whitespace=False).replace("\n", " ")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llmscope.errors import ScopeError, option
 from llmscope.support.arguments import differences
-from llmscope.support.text import display_text, one_line, told
+from llmscope.support.text import display_line, error_line, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def append_line(path: Path, data: bytes) -> None:
     Raises:
         OSError: the file cannot be written, or is a link, a pipe or anything but a plain file.
     """
-    with os.fdopen(_opened_to_append(path, 0o666), "r+b", buffering=0) as file:
+    with os.fdopen(_open_to_append(path, 0o666), "r+b", buffering=0) as file:
         cut = b""
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
@@ -108,7 +108,7 @@ def writing(path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = one_line(error.strerror) if error.strerror else told(error)
+        reason = one_line(error.strerror) if error.strerror else error_line(error)
         raise ScopeError(
             f"cannot write {one_line(str(path))}: {reason}", hint or f"another {option('out')}"
         ) from error
@@ -278,7 +278,7 @@ class Journal:
             return 0
         import json
 
-        path_text = display_text(str(self._path)).replace("\n", " ")
+        path_text = display_line(self._path)
         try:
             other = dict(json.loads(line)["about"])
         except (ValueError, LookupError, TypeError, RecursionError):
@@ -310,7 +310,7 @@ class Journal:
         with writing(self._path):
             if self._handle is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._handle = _opened_to_append(self._path, 0o666)
+                self._handle = _open_to_append(self._path, 0o666)
                 os.ftruncate(self._handle, self._end or 0)
             begin = b"" if self._end else self._begin
             _write_whole(self._handle, begin + _RECORD.pack(length, checksum) + parts[0])
@@ -356,7 +356,7 @@ def _next_record(file: BinaryIO, rest: int) -> bytes | None:
     return data if len(data) == length and zlib.crc32(data) == checksum else None
 
 
-def _opened_to_append(path: Path, mode: int) -> int:
+def _open_to_append(path: Path, mode: int) -> int:
     check_plain(path)  # opening a pipe would wait for its reader
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
@@ -461,7 +461,7 @@ class FolderLock:
             try:
                 lock.acquire()
             except Timeout:
-                folder_text = display_text(str(self._folder)).replace("\n", " ")
+                folder_text = display_line(self._folder)
                 raise ScopeError(f"another process writes to {folder_text}", self._hint) from None
             self._lock, self._owner = lock, os.getpid()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.errors import ScopeError, option
 from llmscope.support.fsync import check_plain, remove_plain, writing
 from llmscope.support.lines import TooLargeError, open_file, read_file, read_stream
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_line, error_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -101,7 +101,7 @@ class LocalStorage(Storage):
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()  # another process may have another working folder
         self.url = str(self.path)
-        self.shown = display_text(str(path)).replace("\n", " ")
+        self.shown = display_line(path)
 
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
         where = self.path / folder
@@ -111,7 +111,7 @@ class LocalStorage(Storage):
             return sorted(path.name for path in where.iterdir())
         except OSError as error:
             raise ScopeError(
-                f"cannot read {self.shown}: {told(error)}", f"another {option('out')}"
+                f"cannot read {self.shown}: {error_line(error)}", f"another {option('out')}"
             ) from error
 
     def size(self, name: str) -> int | None:  # noqa: D102
@@ -170,7 +170,7 @@ class RemoteStorage(Storage):
 
     def __init__(self, system: AbstractFileSystem, path: str, url: str) -> None:
         self.system, self._path, self.url = system, path.rstrip("/"), url.rstrip("/")
-        self.shown = display_text(url).replace("\n", " ")
+        self.shown = display_line(url)
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
@@ -205,7 +205,7 @@ class RemoteStorage(Storage):
         except (OSError, TooLargeError):
             raise
         except Exception as error:
-            raise OSError(told(error)) from error
+            raise OSError(error_line(error)) from error
 
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         try:
@@ -227,7 +227,9 @@ class RemoteStorage(Storage):
         return self.size(name) == size
 
     def _error_of(self, what: str, error: Exception) -> ScopeError:
-        return ScopeError(f"cannot {what} {self.shown}: {told(error)}", f"another {option('out')}")
+        return ScopeError(
+            f"cannot {what} {self.shown}: {error_line(error)}", f"another {option('out')}"
+        )
 
 
 def storage(path: str) -> Storage:
@@ -279,7 +281,7 @@ def file_at(path: str) -> Path | RemoteFile:
 
     if isinstance(system, LocalFileSystem):
         return Path(inside)
-    path_text, (folder, _, name) = display_text(path).replace("\n", " "), inside.rpartition("/")
+    path_text, (folder, _, name) = display_line(path), inside.rpartition("/")
     if not name or path.endswith("/"):
         raise ScopeError(f"{path_text} is a folder", f"{option('out')} with a file name")
     return RemoteFile(RemoteStorage(system, folder, path.rpartition("/")[0]), name, path_text)
@@ -294,19 +296,21 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
-    url_text, protocol = display_text(url).replace("\n", " "), re.split("://|::", url)[0]
+    url_text, protocol = display_line(url), re.split("://|::", url)[0]
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
         package = str(known_implementations.get(protocol, {}).get("class", "")).split(".")[0]
         if package in ("", "fsspec"):  # its error names what is missing
-            raise ScopeError(f"{url_text}: {told(error)}", f"another {option('out')}") from error
+            raise ScopeError(
+                f"{url_text}: {error_line(error)}", f"another {option('out')}"
+            ) from error
         raise ScopeError(f"{url_text} needs {package}", f"pip install {package}") from error
     except ValueError as error:
         known = "s3://, gs://, hf:// or another file system of fsspec"
-        raise ScopeError(f"{url_text}: {told(error)}", known) from error
+        raise ScopeError(f"{url_text}: {error_line(error)}", known) from error
     except Exception as error:  # such as missing credentials
         raise ScopeError(
-            f"cannot open {url_text}: {told(error)}", f"another {option('out')}"
+            f"cannot open {url_text}: {error_line(error)}", f"another {option('out')}"
         ) from error
     return system, path

@@ -92,6 +92,16 @@ def display_text(
     return "".join(shown_forms)
 
 
+def display_line(text: object, *, cells: bool = False) -> str:
+    """Escape foreign text as `display_text` does, and put it on one line.
+
+    Args:
+        text: the text, or a path.
+        cells: draw clusters whose width differs between terminals in a form of fixed width.
+    """
+    return display_text(str(text), cells=cells).replace("\n", " ")
+
+
 def mark_quoted(text: str) -> str:
     """Show the space that a token quoted in a text begins with: `‹·Paris›` for `‹ Paris›`."""
     return text.replace("‹ ", f"‹{VISIBLE[' ']}")
@@ -245,7 +255,7 @@ def one_line(text: str, longest: int = LINE) -> str:
     return f"{line[: longest - end - 1]}…{line[len(line) - end :]}"
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return the message of an exception as one safe line of bounded length, never empty."""
     try:
         message = str(error).strip()
@@ -259,9 +269,9 @@ def told(error: BaseException) -> str:
     return one_line(line)
 
 
-def named(error: BaseException) -> str:
+def typed_error_line(error: BaseException) -> str:
     """Return the name and the message of an exception as one safe line of bounded length."""
-    message = told(error)
+    message = error_line(error)
     name = type(error).__name__
     return message if message.startswith(name) else one_line(f"{name}: {message}")
 

@@ -408,12 +408,12 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
         if name not in PLAYING:
             self.walkthrough.stop()
         if name not in ("undo", "redo"):
-            self._worked_with_figures()
+            self._note_figures_used()
         BY_NAME[name].run(self)
         if self.tour_line is not None:
             self.tour_line.advance(self, acted=name != "tour")
 
-    def _worked_with_figures(self) -> None:
+    def _note_figures_used(self) -> None:
         if self.user.autosave and not self.prompts.active.has_focus:
             self.user.autosave.worked()
 
@@ -443,11 +443,11 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
                 self.dictionaries.owe(self, self.user.session)
                 if lost := self.user.lost(self.state):
                     self.tell(lost, "warning")
-                self._loaded(event.info)
+                self._model_is_loaded(event.info)
             case events.Opened():
                 self._saved_pass = None
                 if self.models.opened(self, event):
-                    self._loaded(event.info)
+                    self._model_is_loaded(event.info)
             case events.OpenFailed():
                 self.models.failed(self, event)
             case events.LoadFailed():
@@ -474,7 +474,7 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             case events.ChatFileRead():
                 self.prompt_list.chat_landed(self, event)
 
-    def _loaded(self, info: ModelInfo) -> None:
+    def _model_is_loaded(self, info: ModelInfo) -> None:
         self.header.model(info, self.state.adapter)
         self.grid.model(info.layers)
         from llmscope.plugins import take_flaws
@@ -754,14 +754,14 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             self.strip.display = is_shown
         if not is_shown:
             return
-        from llmscope.tui.state.token_measures import measure_of, measured
+        from llmscope.tui.state.token_measures import measure_numbers, measure_of
 
         measure, want = measure_of(self.state), strip_want(self.state)
         result = self.figures.shown(want.key)
         figure = None if result is None else result.figure
         if figure is not None and figure.verdict.status != "refused":
             # What is kept may be of the measure before: it is shown once its own has come.
-            figure = None if measured(figure, measure) is None else figure
+            figure = None if measure_numbers(figure, measure) is None else figure
         self.strip.show(
             figure,
             measure,
@@ -803,9 +803,9 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
             return "stopped: a change starts it again"
         if self.work is None and not self.requests.running:
             return ""
-        from llmscope.tui.state.work import described
+        from llmscope.tui.state.work import describe_work
 
-        text, keys = "running" if self.work is None else described(self.work), ""
+        text, keys = "running" if self.work is None else describe_work(self.work), ""
         # The check of a model cannot be stopped; a letter's pass is over before one can read it.
         if self.requests.dim if self.work is None else self.work.serial:
             keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
@@ -949,12 +949,12 @@ class LlmscopeApp(PacedApp, Host, inherit_bindings=False):
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
-        self._worked_with_figures()
+        self._note_figures_used()
         self.look_at(message.state)
 
     def on_overview_strip_pointed(self, message: OverviewStrip.Pointed) -> None:
         """Move the cursor where the strip was clicked."""
-        self._worked_with_figures()
+        self._note_figures_used()
         self.look_at(self.state.move_to(position=message.position))
 
     def on_figure_pane_title_clicked(self) -> None:

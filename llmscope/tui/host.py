@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App
 from textual.content import Content
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -214,7 +214,7 @@ class Host(FeatureControllers, BaseWidgets, ScreenState, App[int]):
 
     def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""
-        line = display_text(text).replace("\n", " ")
+        line = display_line(text)
         self.editor.say(Content.assemble((line, style)) if line else None)
 
     def action_act(self, name: str) -> None:

@@ -79,19 +79,19 @@ def read_script(text: str) -> tuple[Press, ...]:
     press: list[Press] = []
     for word in _WORD.finditer(text):
         if word[2] is None:
-            press += _typed(_ESCAPED.sub(r"\1", word[1]))
+            press += _parse_text(_ESCAPED.sub(r"\1", word[1]))
         elif word[2].startswith(TYPE):
             raise ScopeError(
                 f"{quoted_text(word[2])} has no quotes around its text", f'{TYPE}"some text"'
             )
         else:
-            press.append(_pressed(word[2]))
+            press.append(_parse_key(word[2]))
     if not press:
         raise ScopeError("there is no key in it", "tab right ?")
     return tuple(press)
 
 
-def _pressed(word: str) -> Press:
+def _parse_key(word: str) -> Press:
     key = key_for(word)
     if key is None:
         near = nearest_key(word)
@@ -103,7 +103,7 @@ def _pressed(word: str) -> Press:
     return Press(key, key_to_character(key), word)
 
 
-def _typed(text: str) -> list[Press]:
+def _parse_text(text: str) -> list[Press]:
     presses = []
     for char in text.replace("\r\n", "\n"):
         if char == "\n":

@@ -554,7 +554,7 @@ class PaneGrid(Container):
         """
         folded: set[str] = set()
         messages: dict[str, int] = {}
-        silent = self._silenced(state, figures)
+        silent = self._repeated_messages(state, figures)
         for key in self.requested:
             if key in silent:
                 continue
@@ -582,7 +582,7 @@ class PaneGrid(Container):
                 if had_focus:
                     self.screen.set_focus(self.pane)
 
-    def _silenced(self, state: ViewState, figures: FigureStore) -> dict[str, str]:
+    def _repeated_messages(self, state: ViewState, figures: FigureStore) -> dict[str, str]:
         """Return the panes that could only repeat a message, each with the pane that has it."""
         speakers: dict[str, str] = {}
         silent: dict[str, str] = {}

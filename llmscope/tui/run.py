@@ -110,7 +110,7 @@ def run(
     notice = "; ".join(filter(None, (notice, flaw())))
     known, first = prompt or prompt_kept, left is None
     greeting = ""
-    text = known or (examples(spec)[0] if _shipped(spec) else "")
+    text = known or (examples(spec)[0] if _is_built_in(spec) else "")
     if session is not None:
         text, left = session.prompt, session.kept
         system, turns = session.system, _turns(session)
@@ -125,7 +125,7 @@ def run(
         text += typed
     autosave = Autosave(spec, text)
     if source.named:
-        load = partial(_remembered, load, spec)
+        load = partial(_load_and_remember, load, spec)
     app = LlmscopeApp(
         lambda post: LateEngine(partial(_engine, load, post)),
         spec=spec,
@@ -251,7 +251,7 @@ def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) ->
     return Engine(load, post)
 
 
-def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
+def _load_and_remember(load: Callable[[Progress], Scope], spec: str, progress: Progress) -> Scope:
     """Load the model, and add it to the recent models."""
     scope = load(progress)
     from llmscope.tui.session.recent_models import remember
@@ -353,5 +353,5 @@ def _within(seconds: float, work: Callable[[], None]) -> bool:
     return not thread.is_alive()
 
 
-def _shipped(spec: str) -> bool:
+def _is_built_in(spec: str) -> bool:
     return spec.startswith("builtin:")

@@ -186,7 +186,7 @@ def capture(
         look=look,
         focus=focus,
         user=UserState(
-            kept=None if workspace is None else _left_in(workspace, focus), anonymous=True
+            kept=None if workspace is None else _opening_layout(workspace, focus), anonymous=True
         ),
     )
     planned = tuple(map(ListedEdit.of, edits))
@@ -196,7 +196,7 @@ def capture(
     return Picture(rows, marked(app.text).text, app.state.versus_prompt)
 
 
-def _left_in(workspace: str, focus: Focus | None) -> LayoutState:
+def _opening_layout(workspace: str, focus: Focus | None) -> LayoutState:
     return LayoutState.of(BY_NAME[workspace], {}, ViewState.opening(focus), ())
 
 

@@ -45,10 +45,12 @@ class Listening:
         and its host name. A foreign name that resolves to this machine (DNS rebinding) is not
         included.
         """
-        hosts = {_spelt(host) for host in (self.host, *map(str, self.addresses))}
+        hosts = {_host_in_url(host) for host in (self.host, *map(str, self.addresses))}
         hosts |= {LOOPBACK, "localhost"}
         for version in {address.version for address in self.addresses if address.is_unspecified}:
-            hosts |= {_spelt(host) for host in (*_own_addresses(version), socket.gethostname())}
+            hosts |= {
+                _host_in_url(host) for host in (*_own_addresses(version), socket.gethostname())
+            }
         names = {f"{host}:{self.port}" for host in hosts}
         return frozenset(names | hosts if self.port == 80 else names)
 
@@ -56,7 +58,7 @@ class Listening:
     def origin(self) -> str:
         """Return the origin of the link, with the loopback address for an unspecified one."""
         everywhere = any(address.is_unspecified for address in self.addresses)
-        host = LOOPBACK if everywhere else _spelt(self.host)
+        host = LOOPBACK if everywhere else _host_in_url(self.host)
         return f"http://{host}:{self.port}"
 
 
@@ -127,6 +129,6 @@ def _loops(address: IPv4Address | IPv6Address) -> bool:
     return (mapped or address).is_loopback
 
 
-def _spelt(host: str) -> str:
+def _host_in_url(host: str) -> str:
     """Return a host as written in a URL."""
     return f"[{host}]" if ":" in host else host.lower()

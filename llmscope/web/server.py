@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from textual_serve.server import Server, to_int
 
 from llmscope.support.text import display_text
-from llmscope.support.text import told as told_of
+from llmscope.support.text import error_line as told_of
 from llmscope.web.auth import Auth
 from llmscope.web.bind import Listening
 from llmscope.web.connections import Connections, Counted

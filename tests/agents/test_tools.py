@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.agents.answer import LIMIT, clipped, fitted
+from llmscope.agents.answer import LIMIT, clip_text, fit_answer
 from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
 from llmscope.agents.session import AgentCall, AgentSession, LoadOptions
@@ -212,13 +212,13 @@ def test_sampling_is_repeatable(session):
 
 def test_an_answer_is_cut_between_rows_and_characters():
     rows = [f"row {number} ‹é›" for number in range(500)]
-    text = fitted(["head"], rows, ["foot"], file=lambda: "FILE")
+    text = fit_answer(["head"], rows, ["foot"], file=lambda: "FILE")
     kept = [line for line in text.split("\n") if line.startswith("row")]
     assert kept == rows[: len(kept)]
     assert f"{500 - len(kept)} more rows in FILE" in text
     assert LIMIT - 60 < len(text.encode()) <= LIMIT
-    assert fitted(["head"], rows[:2], ["foot"]) == "head\nrow 0 ‹é›\nrow 1 ‹é›\nfoot"
-    cut = clipped("é" * 5000)
+    assert fit_answer(["head"], rows[:2], ["foot"]) == "head\nrow 0 ‹é›\nrow 1 ‹é›\nfoot"
+    cut = clip_text("é" * 5000)
     assert len(cut.encode()) <= LIMIT
     assert cut.endswith("é…")
 

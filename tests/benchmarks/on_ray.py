@@ -119,7 +119,7 @@ def _parts(folder: Path, model: str, count: int) -> None:
     from llmscope.corpus.records.inputs import InputColumns
     from llmscope.corpus.records.prompts import PromptSource
     from llmscope.figure import Focus
-    from llmscope.figure.tables.nested import nested
+    from llmscope.figure.tables.nested import nest_rows
     from llmscope.jobs.snapshots.job import PromptJob
     from llmscope.jobs.snapshots.padded import Together
     from llmscope.jobs.snapshots.rows import rows_of
@@ -147,7 +147,7 @@ def _parts(folder: Path, model: str, count: int) -> None:
         made = tables.tables(rows)
         ends.append(time.process_time())
         numbers = range(len(lines) + 1)
-        columns = [nested(one, table, [len(lines)], numbers) for one, table in made.items()]
+        columns = [nest_rows(one, table, [len(lines)], numbers) for one, table in made.items()]
         ends.append(time.process_time())
         shard = tables.shard_of("shard-00000", made, None)
         ends.append(time.process_time())

@@ -487,7 +487,8 @@ def _answer_agent(session: Any) -> None:
 def outcome(files: Path, case: Case, more: tuple[str, ...] = ()) -> tuple[int, str, Any]:
     """Run a case. Return its exit code, stderr, and all that came out."""
     written, home = files / case.written, files / "home"
-    for path in (written, home, *files.glob("other*")):
+    unfinished = files.glob(f"{case.written}.*")  # of a run that an option ended
+    for path in (written, home, *unfinished, *files.glob("other*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if case.state:
         shutil.copytree(files / case.state, home)

@@ -159,10 +159,10 @@ def read_messages(packets: list[bytes]) -> list[Any]:
     """Return what the thread that reads the terminal hands to the app, packet by packet."""
     from textual.drivers.linux_driver import LinuxDriver
 
-    from llmscope.tui.terminal.input_thread import guarded
+    from llmscope.tui.terminal.input_thread import guard_driver
 
     messages: list[Any] = []
-    driver: Any = object.__new__(guarded(LinuxDriver))
+    driver: Any = object.__new__(guard_driver(LinuxDriver))
     driver._debug = False
     driver.process_message = messages.append
     driver._app = Failing()

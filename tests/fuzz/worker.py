@@ -94,14 +94,14 @@ def _replay(file: str, _: str = "", layers: str | None = None) -> Any:
     """Read a snapshot as `replay` does, and draw every figure at two sizes, without a terminal."""
     from pathlib import Path
 
-    from llmscope.cli.launch import _replayed
+    from llmscope.cli.launch import _read_states
     from llmscope.cli.options.layer_ids import read_layer_ids
     from llmscope.cli.output.errors import reported
     from llmscope.draw import RenderOptions, paint
 
     try:
         with reported(debug=False):
-            snapshot = _replayed(Path(file), read_layer_ids(layers), None)
+            snapshot = _read_states(Path(file), read_layer_ids(layers), None)
         for figure in snapshot.figures:
             for width, height in ((118, 30), (40, 8)):
                 paint(figure, width, height, RenderOptions(), snapshot.focus)

@@ -7,7 +7,7 @@ import pytest
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.jobs.compare.table import begin
-from llmscope.jobs.examples.collect import emptied
+from llmscope.jobs.examples.collect import remove_examples
 from llmscope.support.storage import LocalStorage
 from tests.cli.running import failure
 from tests.jobs.snapshots.test_batch import LENSES, batch, written
@@ -95,11 +95,11 @@ def test_emptied_examples(tmp_path, decoys):
     foreign = ("2026.report-000001.jsonl", "3.a b-000128.jsonl", "1.heads-12.jsonl", "notes.txt")
     for name in (*foreign, "index.json", "1.heads-000000.jsonl", "5.resid_post-000128.jsonl"):
         (out / name).write_bytes(DECOY)
-    emptied(out)
+    remove_examples(out)
     assert {path.name for path in out.iterdir()} == set(foreign)
     (out / "1.heads-000000.jsonl").symlink_to(decoys / "steps.jsonl")
     with pytest.raises(ScopeError, match="is a link"):
-        emptied(out)
+        remove_examples(out)
 
 
 def test_the_table_of_a_comparison(tmp_path, decoys):

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from llmscope.cli.output.errors import describe, reported
 from llmscope.errors import LONGEST, ScopeError
-from llmscope.support.text import LINE, named, one_line, told
+from llmscope.support.text import LINE, error_line, one_line, typed_error_line
 from tests.cli.running import run
 from tests.families import small_model
 from tests.models.checkpoints import edit_config, save_model
@@ -181,7 +181,7 @@ class Speechless(Exception):
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_is_one_line_that_says_something(error, capsys):
-    for line in (told(error), named(error), describe(error)):
+    for line in (error_line(error), typed_error_line(error), describe(error)):
         assert 3 < len(line) <= LIMIT
         assert line.isprintable()
         assert "above report" not in line

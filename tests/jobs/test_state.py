@@ -6,7 +6,7 @@ from safetensors.numpy import save_file
 
 from llmscope.errors import ScopeError
 from llmscope.jobs import state as module
-from llmscope.jobs.state import JobPasses, JobState, journal_of, unfinished
+from llmscope.jobs.state import JobPasses, JobState, journal_of, open_unfinished
 from llmscope.support.fsync import Journal
 
 pytestmark = pytest.mark.fast
@@ -113,7 +113,7 @@ def test_passes_are_taken_once_at_their_place(path):
 
 
 def stopped(out):
-    with unfinished(out) as partial:
+    with open_unfinished(out) as partial:
         partial.write_bytes(b"half")
         journal_of(partial).write_bytes(b"more")
         raise KeyboardInterrupt
@@ -123,13 +123,13 @@ def test_what_is_unfinished_of_a_file_is_kept_until_it_is_made(tmp_path):
     out = tmp_path / "lens.safetensors"
     with pytest.raises(KeyboardInterrupt):
         stopped(out)
-    with unfinished(out) as partial:
+    with open_unfinished(out) as partial:
         assert (partial.read_bytes(), journal_of(partial).read_bytes()) == (b"half", b"more")
         with pytest.raises(ScopeError, match="another process writes to"):
             stopped(out)
     assert not list(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         stopped(out)
-    with unfinished(out, force=True):
+    with open_unfinished(out, force=True):
         assert not list(tmp_path.glob("lens*"))
     assert not list(tmp_path.iterdir())

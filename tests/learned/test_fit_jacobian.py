@@ -16,7 +16,7 @@ from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
 from llmscope.jobs.fit_lens.estimators import Estimator
 from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
 from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
-from llmscope.jobs.fit_lens.merge import merged
+from llmscope.jobs.fit_lens.merge import merge_lenses
 from llmscope.jobs.fit_lens.running_mean import RunningMean
 from llmscope.learned.lenses.reader import read_lens
 from llmscope.learned.lenses.writer import write_lens
@@ -281,7 +281,7 @@ def test_shards_merge_to_the_whole(town):
     shards = [
         fit_jacobian(town, FEW, JacobianFit(replace(RULES, shard=at, shards=3))) for at in range(3)
     ]
-    found = merged(shards)
+    found = merge_lenses(shards)
     assert [one.about["n_prompts"] for one in shards] == [3, 3, 3]
     assert found.about["n_prompts"] == 9
     for stream, own in whole.maps.items():
@@ -289,10 +289,10 @@ def test_shards_merge_to_the_whole(town):
     for layer, error in found.about["standard_error"].items():
         assert error == pytest.approx(whole.about["standard_error"][layer], rel=0.3)
     with pytest.raises(ScopeError, match="two of them are shard 0/3"):
-        merged([shards[0], shards[0]])
+        merge_lenses([shards[0], shards[0]])
     other = fit_jacobian(town, TEXTS[:3], JacobianFit(replace(RULES, skip=3, shard=1, shards=3)))
     with pytest.raises(ScopeError, match="is of another skip_first_positions"):
-        merged([shards[0], other])
+        merge_lenses([shards[0], other])
 
 
 def test_other_prompts_than_those_of_a_checkpoint_are_refused(town, tmp_path):

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.learned.lenses.hub import fetched, parse
+from llmscope.learned.lenses.hub import fetch_lens, parse
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.learned.lenses.reader import read_lens
 from llmscope.learned.lenses.writer import write_lens
@@ -67,7 +67,7 @@ def put_tuned(folder, safe=False):
 
 def refusal(name):
     with pytest.raises(ScopeError) as caught:
-        fetched(name)
+        fetch_lens(name)
     found = caught.value
     assert found.hint
     assert "\n" not in found.message + found.hint
@@ -78,13 +78,13 @@ def refusal(name):
 def again(name, **options):
     """What a program that starts anew would fetch."""
     hub_paths._found.clear()
-    return fetched(name, **options)
+    return fetch_lens(name, **options)
 
 
 def test_a_file_is_fetched_once_and_then_taken_from_the_cache(hub, folder, monkeypatch, tmp_path):
     hub.put("org/name", folder)
     heard = Heard()
-    path = fetched(f"org/name:{LENS}", heard)
+    path = fetch_lens(f"org/name:{LENS}", heard)
     assert path == tmp_path / "hub" / "models--org--name" / "snapshots" / COMMIT / LENS
     assert read_lens(str(path)).maps.keys() == {1, 2}
     assert hub.fetched() == {"gpt2_jacobian_lens.pt"}
@@ -102,17 +102,17 @@ def test_a_file_is_fetched_once_and_then_taken_from_the_cache(hub, folder, monke
 
 def test_the_hub_is_asked_once_while_the_program_runs(hub, folder):
     hub.put("org/name", folder)
-    path = fetched(f"org/name:{LENS}")
+    path = fetch_lens(f"org/name:{LENS}")
     hub.asked.clear()
-    assert fetched(f"org/name:{LENS}") == path
+    assert fetch_lens(f"org/name:{LENS}") == path
     assert not hub.asked
     path.unlink()
-    assert fetched(f"org/name:{LENS}").is_file()
+    assert fetch_lens(f"org/name:{LENS}").is_file()
 
 
 def test_offline_asks_nothing(hub, folder, monkeypatch):
     hub.put("org/name", folder)
-    path = fetched(f"org/name:{LENS}")
+    path = fetch_lens(f"org/name:{LENS}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.asked.clear()
     assert again(f"org/name:{LENS}") == path
@@ -128,7 +128,7 @@ def test_a_tuned_folder_of_a_space(hub, tuned, monkeypatch, tmp_path, safe, slas
     name = "lens/EleutherAI/pythia-1b"
     put_tuned(tuned / name, safe)
     hub.put(SPACE, tuned)
-    path = fetched(f"{SPACE}:{name}{slash}")
+    path = fetch_lens(f"{SPACE}:{name}{slash}")
     snapshots = tmp_path / "hub" / "spaces--org--tuned-lens" / "snapshots"
     assert path == snapshots / COMMIT / name
     wanted = "params.safetensors" if safe else "params.pt"
@@ -143,7 +143,7 @@ def test_a_tuned_folder_of_a_space(hub, tuned, monkeypatch, tmp_path, safe, slas
 
 def test_half_a_tuned_folder_is_not_taken_from_the_cache(hub, tuned, monkeypatch):
     hub.put(SPACE, tuned)
-    path = fetched(f"{SPACE}:lens/gpt2")
+    path = fetch_lens(f"{SPACE}:lens/gpt2")
     (path / "config.json").unlink()
     speak_to(monkeypatch, "http://127.0.0.1:9")
     hub_paths._found.clear()
@@ -153,7 +153,7 @@ def test_half_a_tuned_folder_is_not_taken_from_the_cache(hub, tuned, monkeypatch
 def test_the_matrices_of_a_tuned_lens_come_with_its_config(hub, tuned):
     put_tuned(tuned / "flat")
     hub.put("org/name", tuned / "flat")
-    path = fetched("org/name:params.pt")
+    path = fetch_lens("org/name:params.pt")
     assert hub.fetched() == {"config.json", "params.pt"}
     assert read_lens(str(path)).kind == "tuned"
 
@@ -212,7 +212,7 @@ def test_revisions(hub, folder, tmp_path):
     hub.commit("org/name", OTHER, old, "v1", "refs/pr/2")
     hub.put("org/name", folder)
     for revision in ("v1", OTHER, "refs/pr/2"):
-        path = fetched(f"org/name@{revision}:old/lens.pt")
+        path = fetch_lens(f"org/name@{revision}:old/lens.pt")
         assert path.parents[1].name == OTHER
     assert "has no lens old/lens.pt" in refusal("org/name:old/lens.pt").message
     assert "no revision v9" in refusal("org/name@v9:old/lens.pt").message
@@ -253,12 +253,12 @@ def test_damage_on_the_way_is_told_and_asked_for_again_after_a_while(
     assert "damaged" in refusal(f"org/name:{path}").message
     assert len(hub.asked) == asked  # a figure asks for it at each letter
     monkeypatch.setattr(hub_paths, "AGAIN", 0.0)
-    assert fetched(f"org/name:{path}").read_bytes() == content
+    assert fetch_lens(f"org/name:{path}").read_bytes() == content
 
 
 def test_damage_in_the_cache_names_what_to_delete(hub, folder):
     hub.put("org/name", folder)
-    path = fetched("org/name:other/lens.safetensors")
+    path = fetch_lens("org/name:other/lens.safetensors")
     path.resolve().write_bytes(path.read_bytes()[:-5])
     hub_paths._found.clear()
     found = refusal("org/name:other/lens.safetensors")

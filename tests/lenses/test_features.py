@@ -13,7 +13,7 @@ import llmscope
 from llmscope.errors import ScopeError
 from llmscope.jobs.examples.collect import Collection, collect
 from llmscope.jobs.examples.request import sources_for
-from llmscope.learned.dictionaries.catalog import headers_at, loaded
+from llmscope.learned.dictionaries.catalog import headers_at, load_weights
 from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from llmscope.learned.examples.request import FeatureRequest
@@ -43,7 +43,7 @@ def recording(scope):
 
 def shipped(scope, name="2-res"):
     (header,) = headers_at(f"town-features/{name}")
-    return loaded(header, scope.loaded_model)
+    return load_weights(header, scope.loaded_model)
 
 
 def look(scope, recording, dictionary=None, mode="token", **more):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.figure import Focus
-from llmscope.lenses.next_token import TEMPERATURE, _best, _reduced
+from llmscope.lenses.next_token import TEMPERATURE, _best, _reduce_on_device
 from llmscope.record.fetch import fetched
 from tests.families import small_model
 from tests.record.interventions.test_edited import scope_for
@@ -23,7 +23,7 @@ def logits(ties, seed, tokens=5000):
 def test_both_roads_give_the_same(seed, ties, target, top_k, temperature):
     scores = logits(ties, seed)
     focus = TEMPERATURE.set(Focus(top_k=top_k, target=target), temperature)
-    ours, own = _best(scores, focus), fetched(_reduced(scores, focus))
+    ours, own = _best(scores, focus), fetched(_reduce_on_device(scores, focus))
     assert own.ids.tolist() == ours.ids.tolist()
     assert own.logits.tolist() == ours.logits.tolist()
     assert own.kept.tolist() == ours.kept.tolist()
@@ -36,14 +36,14 @@ def test_both_roads_give_the_same(seed, ties, target, top_k, temperature):
 def test_equal_scores_come_in_the_order_of_their_ids():
     scores = torch.zeros(1000)
     scores[[7, 600, 601]] = 2.0
-    for best in (_best(scores, Focus(top_k=6)), fetched(_reduced(scores, Focus(top_k=6)))):
+    for best in (_best(scores, Focus(top_k=6)), fetched(_reduce_on_device(scores, Focus(top_k=6)))):
         assert best.ids.tolist() == [7, 600, 601, 0, 1, 2]
 
 
 def test_impossible_tokens_add_nothing():
     scores = torch.full((100,), -torch.inf)
     scores[[3, 4]] = 5.0
-    for best in (_best(scores, Focus(top_k=3)), fetched(_reduced(scores, Focus(top_k=3)))):
+    for best in (_best(scores, Focus(top_k=3)), fetched(_reduce_on_device(scores, Focus(top_k=3)))):
         assert best.probabilities.tolist() == [0.5, 0.5, 0.0]
         assert best.entropy == pytest.approx(1.0)
 
@@ -53,7 +53,7 @@ def test_what_is_not_finite_has_no_candidates(one):
     scores = logits(False, 0)
     scores[17] = one
     assert _best(scores, Focus()) is None
-    assert fetched(_reduced(scores, Focus())) is None
+    assert fetched(_reduce_on_device(scores, Focus())) is None
 
 
 def test_the_difference_of_two_logits_here_without_the_edits_and_after_b():

@@ -12,7 +12,7 @@ import torch
 import llmscope
 from llmscope.jobs.fit_lens.corpus import CorpusRules
 from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
-from llmscope.jobs.fit_lens.merge import merged
+from llmscope.jobs.fit_lens.merge import merge_lenses
 from llmscope.learned.lenses.catalog import lens_for
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.learned.lenses.reader import read_lens
@@ -217,7 +217,7 @@ def test_shards_are_merged_alike(both, tmp_path, name):
     pair, files = both(name), [tmp_path / "0.pt", tmp_path / "1.pt"]
     for index, path in enumerate(files):
         write_lens(fitted(pair, length=40, shard=(index, 2)), path, "float32")
-    ours = merged([read_lens(str(path)) for path in files])
+    ours = merge_lenses([read_lens(str(path)) for path in files])
     theirs = JacobianLens.merge([JacobianLens.load(path) for path in files])
     assert ours.about["n_prompts"] == theirs.n_prompts == len(TEXTS) - 1
     same_matrices(ours, theirs, 1e-6)
@@ -229,7 +229,7 @@ def test_shards_of_theirs_are_merged_alike(both, tmp_path):
     parts = [theirs_fitted(pair, some, length=24) for some in (TEXTS[:1], TEXTS[1:3])]
     for part, path in zip(parts, files, strict=True):
         part.save(path, dtype=torch.float32)
-    ours = merged([read_lens(str(path)) for path in files])
+    ours = merge_lenses([read_lens(str(path)) for path in files])
     assert ours.about["n_prompts"] == 3
     same_matrices(ours, JacobianLens.merge(parts), 1e-6)
 

@@ -138,10 +138,10 @@ def test_a_pane_shows_the_figure_of_a_snapshot(folder: Path, tmp_path: Path) -> 
     assert run(folder, *LOOK, "--lens", "place", "--out", file).returncode == 0
     code = (
         "import sys; from pathlib import Path;"
-        "from llmscope.tui.modes.replay.reader import recorded;"
-        "from llmscope.tui.modes.replay.pane_map import held;"
-        "snapshot = recorded(Path(sys.argv[1]));"
-        "print([one.kind for one in held(snapshot.figures, snapshot.focus)])"
+        "from llmscope.tui.modes.replay.reader import read_snapshot;"
+        "from llmscope.tui.modes.replay.pane_map import panes_of_figures;"
+        "snapshot = read_snapshot(Path(sys.argv[1]));"
+        "print([pane.kind for pane in panes_of_figures(snapshot.figures, snapshot.focus)])"
     )
     done = python(folder, code, str(file))
     assert done.stdout == "['place']\n", done.stderr

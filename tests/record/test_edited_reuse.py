@@ -130,8 +130,9 @@ LEAKS = (
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_walk_finds_what_leaks(leak, tmp_path, monkeypatch):
     leak(monkeypatch)
-    with pytest.raises(AssertionError):
-        walk(*pair("llama"), tmp_path, steps=150)
+    # A pass of other edits may also have another number of changes: then `zip` notices.
+    with pytest.raises((AssertionError, ValueError)):
+        walk(*pair("llama"), tmp_path, steps=600)
 
 
 class Rows:

@@ -12,7 +12,7 @@ from llmscope.engine.events import Request, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import ViewState, followed
+from llmscope.tui.state.view_state import ViewState, follow_step
 from tests.tui.acting import INFO, tokenize
 from tests.tui.acting_walk import FAILED, walk, walkthrough
 from tests.tui.conftest import Open, Session
@@ -106,7 +106,7 @@ def test_a_step_is_kept_in_another_layer(name: str, layers: tuple[int, int]) -> 
     old, new = layers
     names = [[one[0] for one in walk(layer)] for layer in layers]
     rows = [at for at, one in enumerate(walk(old)) if one[1] == old]
-    step, inside = followed(names[0].index(name), (rows[0], rows[-1] + 1), old, new, 30)
+    step, inside = follow_step(names[0].index(name), (rows[0], rows[-1] + 1), old, new, 30)
     assert names[1][step] == name
     assert [at for at, one in enumerate(walk(new)) if one[1] == new] == list(range(*inside))
 

@@ -16,7 +16,7 @@ from llmscope.agents.tools.many_prompts import MANY_PROMPTS
 from llmscope.agents.tools.open import OPEN
 from llmscope.errors import ScopeError
 from llmscope.lenses import suggested
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 if TYPE_CHECKING:
     from llmscope.agents.session import AgentCall, AgentSession
@@ -44,7 +44,7 @@ def run(
     """
     tool: Tool | None = TOOLS.get(name)
     if tool is None:
-        raise ScopeError(f"no tool {quoted(name)}{suggested(name, TOOLS)}", ", ".join(TOOLS))
+        raise ScopeError(f"no tool {quote_value(name)}{suggested(name, TOOLS)}", ", ".join(TOOLS))
     before = session.prompt, session.chat
     try:
         return tool.run(session, tool.checked(arguments), call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import fitted, line
+from llmscope.agents.answer import fit_answer, line
 from llmscope.agents.distributions import difference
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line, verdict_of
@@ -60,7 +60,7 @@ def compare(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall
         "unit: probability",
         "token\tA\tB\tB−A",
     ]
-    return fitted(lines, change.rows)
+    return fit_answer(lines, change.rows)
 
 
 def _with_adapter(

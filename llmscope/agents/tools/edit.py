@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import cell, fitted, line
+from llmscope.agents.answer import cell, fit_answer, line
 from llmscope.agents.distributions import difference
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.session import parsed
@@ -40,7 +40,7 @@ def edit(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
         return CLEARED
     try:
         if session.prompt is None and "prompt" not in arguments:
-            return fitted(
+            return fit_answer(
                 [
                     _list_edits(session),
                     "they are checked on the next prompt: give prompt to see it now",
@@ -61,7 +61,7 @@ def edit(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
             f"{cell(old.label)} (p {old.first:.4g} → {old.second:.4g}) became {cell(new.label)} "
             f"(p {new.first:.4g} → {new.second:.4g})"
         )
-    return fitted(
+    return fit_answer(
         [
             *state_lines(recording),
             f"next token: {became}",

@@ -10,7 +10,7 @@ from llmscope.agents.establishes import VERDICTS
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.errors import ScopeError
 from llmscope.lenses import lens, names, suggested
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 if TYPE_CHECKING:
     from llmscope.agents.session import AgentCall, AgentSession
@@ -68,7 +68,7 @@ def _lines(topic: str) -> list[str]:
         return _of_lens(lens(topic))
     known = (*TOPICS, *names())
     raise ScopeError(
-        f"no topic {quoted(topic)}{suggested(topic, known)}", f"{', '.join(TOPICS)} or a lens"
+        f"no topic {quote_value(topic)}{suggested(topic, known)}", f"{', '.join(TOPICS)} or a lens"
     )
 
 

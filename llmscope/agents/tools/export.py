@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import fitted, line
+from llmscope.agents.answer import fit_answer, line
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.errors import ScopeError
 
@@ -81,7 +81,7 @@ def export(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall)
     written = session.folder.put(name, data)
     seen = session.seen
     assert seen is not None
-    return fitted(
+    return fit_answer(
         [
             f"file: {session.folder.shown(written)}",
             f"{form}, {_bytes(written)} bytes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import CELL, cell, fitted, line
+from llmscope.agents.answer import CELL, cell, fit_answer, line
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line, verdict_of
 from llmscope.errors import ScopeError
@@ -66,7 +66,7 @@ def generate(session: AgentSession, arguments: Mapping[str, Any], call: AgentCal
 
     whole = line(written_text, SHOWN)
     cut = len(" ".join(written_text.split())) > SHOWN
-    return fitted(
+    return fit_answer(
         [
             *state_lines(first),
             verdict_line(verdict_of(scope, first)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from llmscope.agents.answer import fitted, line
+from llmscope.agents.answer import fit_answer, line
 from llmscope.agents.establishes import establishes
 from llmscope.agents.figure_table import PLACES, Order, figure_table
 from llmscope.agents.parameters import Parameter, Tool
@@ -57,7 +57,7 @@ def look(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
         f"establishes: {establishes(chosen)}",
     ]
     if figure.verdict.status == "refused":
-        return fitted(head, file=_file(session) if arguments.get("file") else None)
+        return fit_answer(head, file=_file(session) if arguments.get("file") else None)
     table = figure_table(
         figure,
         chosen,
@@ -74,7 +74,9 @@ def look(session: AgentSession, arguments: Mapping[str, Any], call: AgentCall) -
     rows = table.rows[arguments.get("skip", 0) :]
     limit = arguments.get("rows", ROWS_BY_MAGNITUDE if table.sorted else len(rows))
     remarks = [line(str(remark), REMARK) for remark in figure.extra.get("caption", ())]
-    return fitted(head, rows[:limit], remarks, file=_file(session), left=max(0, len(rows) - limit))
+    return fit_answer(
+        head, rows[:limit], remarks, file=_file(session), left=max(0, len(rows) - limit)
+    )
 
 
 def _places(arguments: Mapping[str, Any], focus: Focus) -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import fitted, line
+from llmscope.agents.answer import fit_answer, line
 from llmscope.agents.establishes import establishes
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.tools.shared import (
@@ -79,7 +79,7 @@ def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: Agen
     ]
     if chosen.name not in summary.lenses:
         reasons = summary.refused.get(chosen.name, {})
-        return fitted([*head, *(line(f"refused: {reason}") for reason in reasons)])
+        return fit_answer([*head, *(line(f"refused: {reason}") for reason in reasons)])
     result = report(
         str(folder), ReportRequest(lenses=(chosen.name,), last=arguments.get("last", False))
     )
@@ -91,7 +91,7 @@ def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: Agen
         return session.folder.shown(session.folder.put(f"{name}-means.txt", text))
 
     limit = arguments.get("rows", ROWS)
-    return fitted(
+    return fit_answer(
         [*head, _verdicts(lens_report), _intervals(result, lens_report), _HEADER],
         rows[:limit],
         file=file,

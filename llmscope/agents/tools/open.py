@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import fitted, line
+from llmscope.agents.answer import fit_answer, line
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.tools.compare import BASE
 from llmscope.errors import ScopeError
@@ -35,7 +35,7 @@ def open_model(session: AgentSession, arguments: Mapping[str, Any], call: AgentC
     if "adapter" in arguments:
         scope.use(None if arguments["adapter"] == BASE else arguments["adapter"])
         session.seen = None
-    return fitted(_facts(session, scope), (), _next_steps(session))
+    return fit_answer(_facts(session, scope), (), _next_steps(session))
 
 
 def _facts(session: AgentSession, scope: Scope) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
 
 
-@grouped
+@group_options
 def bake(
     *,
     context_file: Annotated[
@@ -77,9 +77,9 @@ def bake(
             scope = load(progress)
         if scope.adapter is not None:
             raise ScopeError(f"{scope.loaded_model.name} has an adapter on", "the model without it")
-        from llmscope.scope.contexts import placed, write
+        from llmscope.scope.contexts import tokenize_context, write
 
-        what = placed(scope, context, prompt, special_tokens=not no_special_tokens)
+        what = tokenize_context(scope, context, prompt, special_tokens=not no_special_tokens)
         taught = _taught(
             scope, what.ids, context + prompt, continuation, generate, no_special_tokens
         )

@@ -12,7 +12,7 @@ from llmscope.cli.options.corpus import job_share
 from llmscope.cli.options.groups import names
 from llmscope.cli.options.paper import PaperOptions
 from llmscope.cli.options.picture import PictureOptions
-from llmscope.cli.options.shared import said, usage
+from llmscope.cli.options.shared import options_said, usage
 from llmscope.cli.options.transcript import TranscriptOptions
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ def check_batch(ctx: typer.Context, options: BatchOptions, outs: Sequence[str]) 
         ScopeError: the prompts cannot be read, or pyarrow is missing.
     """
     if options.prompts is None:
-        for name in sorted(said(ctx) & _FOR_MANY):
+        for name in sorted(options_said(ctx) & _FOR_MANY):
             usage(False, "it takes --prompts FILE", f"--{name.replace('_', '-')}")
         return None
-    for name in sorted(said(ctx) & _FOR_ONE):
+    for name in sorted(options_said(ctx) & _FOR_ONE):
         usage(False, "it is of one prompt, not of --prompts", f"--{name.replace('_', '-')}")
     usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
     usage(len(outs) <= 1, "one folder, in which all tables are", "--out")
@@ -185,7 +185,7 @@ def _ray(ctx: typer.Context, options: BatchOptions) -> Workers | None:
     """Return the workers asked for with `--engine ray`; None for the local engine."""
     usage(options.engine in ("local", "ray"), "local or ray", "--engine")
     if options.engine == "local":
-        for name in sorted(said(ctx) & _OF_RAY):
+        for name in sorted(options_said(ctx) & _OF_RAY):
             usage(False, "it takes --engine ray", f"--{name.replace('_', '-')}")
         return None
     gpus = options.gpus_per_worker

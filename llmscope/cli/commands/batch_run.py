@@ -170,13 +170,13 @@ def write_batch(
             )
         else:
             summary = _on_ray(batch, batch.ray, load, request, folder_of, fail)
-    for words in _told(summary, batch, request.looking.lenses):
+    for words in _summary_lines(summary, batch, request.looking.lenses):
         note(words)
     if summary.prompts and summary.errors == summary.prompts:
         raise ScopeError("all prompts failed", "the column error of the table prompts")
 
 
-def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str]:
+def _summary_lines(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str]:
     """Yield what is to be said at the end of a batch, a line each."""
     for lens, reasons in summary.refused.items():
         count, commonest = sum(reasons.values()), max(reasons, key=lambda reason: reasons[reason])

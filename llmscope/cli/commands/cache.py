@@ -135,18 +135,18 @@ def prune(
         as_json = wants_json(json, format)
         choice = _choice(kind, older_than, larger_than)
         from llmscope.cache.entries import entries
-        from llmscope.cache.prune import chosen, pruning, remove
+        from llmscope.cache.prune import choose_entries, pruning, remove
 
         at = _folders()
         failed: list[tuple[CacheEntry, str]] = []
         if yes:
             with pruning(at.cache):
-                removable, busy = chosen(entries(at.cache, at.state), choice)
+                removable, busy = choose_entries(entries(at.cache, at.state), choice)
                 for entry in removable:
                     if reason := remove(entry, (at.cache, at.state)):
                         failed.append((entry, reason))
         else:
-            removable, busy = chosen(entries(at.cache, at.state), choice)
+            removable, busy = choose_entries(entries(at.cache, at.state), choice)
         left = [entry for entry, _ in failed]
         gone = [entry for entry in removable if entry not in left]
         if as_json:

@@ -11,7 +11,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.corpus import Prompts, corpus_name
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
@@ -179,7 +179,7 @@ class DifferenceOptions:
         )
 
 
-@grouped
+@group_options
 def compare(
     ctx: typer.Context,
     *,

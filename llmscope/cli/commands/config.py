@@ -52,21 +52,21 @@ def config(
                 )
             )
             return
-        put(_listed(found_settings))
+        put(_settings_table(found_settings))
         from llmscope.support.text import display_text
 
         state = "" if path.is_file() else " (not there)"
         tell_plainly(f"file: {display_text(str(path))}{state}")
 
 
-def _listed(found_settings: Sequence[FoundSetting]) -> str:
+def _settings_table(found_settings: Sequence[FoundSetting]) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("setting", "value", "from", "")]
     rows += [
         (
             found_setting.setting.name,
-            _shown(found_setting),
+            _format_setting(found_setting),
             found_setting.origin,
             found_setting.setting.about,
         )
@@ -75,7 +75,7 @@ def _listed(found_settings: Sequence[FoundSetting]) -> str:
     return table(rows)
 
 
-def _shown(setting: FoundSetting) -> str:
+def _format_setting(setting: FoundSetting) -> str:
     if setting.value is None:
         return setting.setting.otherwise
     return str(setting.value).lower() if isinstance(setting.value, bool) else str(setting.value)

@@ -79,10 +79,14 @@ def diff(
         ids = read_layer_ids(layers)
         picture = None if out is None else _picture(out, force)
         usage(theme is None or picture is not None, "it is of the picture: --out", "--theme")
-        difference, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
+        difference, figures, tokens = _compare_files(Path(a), Path(b), ids, tolerance)
         if picture is not None:
-            picture.put(_drawn(figures, tokens, picture, theme))
-        put(_json(difference, a, b, tolerance) if as_json else _listed(difference, tolerance))
+            picture.put(_render_differences(figures, tokens, picture, theme))
+        put(
+            _json(difference, a, b, tolerance)
+            if as_json
+            else _difference_report(difference, tolerance)
+        )
         if not difference.same:
             raise typer.Exit(FAILED)
 
@@ -97,7 +101,7 @@ def _picture(out: str, force: bool) -> Output:
     return choose_output(out, None, "svg", force)
 
 
-def _compared(
+def _compare_files(
     a: Path, b: Path, layers: Sequence[int] | None, tolerance: float
 ) -> tuple[Diff, Callable[[], list[Figure]], Figure | None]:
     """Return the comparison of two files, what makes the figures to draw, and that of the tokens.
@@ -106,7 +110,7 @@ def _compared(
         ScopeError: a file cannot be read, or the two cannot be compared.
     """
     from llmscope.export.diff import diff as compare
-    from llmscope.export.diff import matched
+    from llmscope.export.diff import match_figures
     from llmscope.export.diff_figures import differences, drawable
     from llmscope.export.read import read
     from llmscope.models.hidden_states import is_hidden_states, read_hidden_states
@@ -117,7 +121,7 @@ def _compared(
         ours, theirs = read(a), read(b)
         return (
             compare(ours, theirs, tolerance),
-            lambda: differences(matched(ours, theirs)),
+            lambda: differences(match_figures(ours, theirs)),
             drawable(theirs),
         )
     from llmscope.export.hidden_states_diff import diff_states, diff_with_snapshot
@@ -134,7 +138,7 @@ def _compared(
     return difference, lambda: differences([pair]), None
 
 
-def _drawn(
+def _render_differences(
     figures: Callable[[], list[Figure]],
     tokens: Figure | None,
     output: Output,
@@ -185,7 +189,7 @@ def _json(difference: Diff, a: str, b: str, tolerance: float) -> str:
     return json_text(record)
 
 
-def _listed(difference: Diff, tolerance: float) -> str:
+def _difference_report(difference: Diff, tolerance: float) -> str:
     from llmscope.cli.output.table import table
     from llmscope.support.text import display_text
 

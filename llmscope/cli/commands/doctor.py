@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
 
 
-@grouped
+@group_options
 def doctor(
     *,
     model: Annotated[
@@ -47,7 +47,7 @@ def doctor(
 
         checks = checkup()
         if not as_json:
-            put(_told(checks))
+            put(_report_text(checks))
         if model is not None:
             load = hardware.loader(model, adapters=tuple(adapter or ()))
             with progress_line() as progress:
@@ -59,7 +59,7 @@ def doctor(
                 scope = load(progress)
             loaded = time.perf_counter() - begun
             seconds = {"seconds": round(loaded, 2)}
-            checks["model"] = _examined(scope) | seconds | {"memory": memory}
+            checks["model"] = _examine_model(scope) | seconds | {"memory": memory}
             if not as_json:
                 put("\n" + _diagnosis(checks["model"]))
         if as_json:
@@ -91,7 +91,7 @@ def _memory(load: Loader, progress: Progress | None) -> dict[str, Any]:
     )
 
 
-def _examined(scope: Scope) -> dict[str, Any]:
+def _examine_model(scope: Scope) -> dict[str, Any]:
     """Return facts about the model and its verdicts, measured on the model itself."""
     begun = time.perf_counter()
     from llmscope.record.compare.float64_check import check_in_float64
@@ -150,7 +150,7 @@ def _sorts(scope: Scope) -> dict[str, list[int]]:
     return sorts
 
 
-def _told(checks: Mapping[str, Any]) -> str:
+def _report_text(checks: Mapping[str, Any]) -> str:
     """Return the report as text for the user."""
     from llmscope.cli.output.hardware_report import hardware_report, machine_rows
     from llmscope.support.text import display_text

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from llmscope.cli.options import corpus, report_format, shared
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 if TYPE_CHECKING:
     from llmscope.jobs.examples.collect import Collection
@@ -187,7 +187,7 @@ class CollectionOptions:
         return replace(default, **sizes, before=before, after=after, seed=self.seed)
 
 
-@grouped
+@group_options
 def examples(
     *,
     model: shared.Model = None,
@@ -236,7 +236,7 @@ def examples(
             exclusive(LocalStorage(out), JobShare()),
             hardware.loaded(model) as (scope, progress),
         ):
-            from llmscope.jobs.examples.collect import collect, emptied
+            from llmscope.jobs.examples.collect import collect, remove_examples
             from llmscope.jobs.examples.request import sources_for
 
             sources = sources_for(
@@ -248,7 +248,7 @@ def examples(
                 progress=progress,
             )
             if force:
-                emptied(out)
+                remove_examples(out)
             how, note = collection.collection(prompts), noted(progress)
             pace = JobProgress(
                 *(StageLine(progress), None),
@@ -262,7 +262,7 @@ def examples(
         put(_json(index, out) if as_json else _text(index, out, between))
 
 
-def _named(index: Index, folder: Path) -> Iterator[Examples]:
+def _read_named_units(index: Index, folder: Path) -> Iterator[Examples]:
     """Yield the examples of the units that were named one by one."""
     from llmscope.learned.examples.folder import read_examples
     from llmscope.learned.examples.unit import Unit
@@ -275,12 +275,12 @@ def _named(index: Index, folder: Path) -> Iterator[Examples]:
 
 
 def _text(index: Index, folder: Path, between: str) -> str:
-    printed = display_text(str(folder)).replace("\n", " ")
+    printed = display_line(folder)
     lines = [f"{printed}: {index.prompts:,} prompts, {index.tokens:,} tokens that count"]
     for group in index.groups:
         if group.indices is None:
             lines.append(f"all {group.count:,} features of {group.place}")
-    for examples in _named(index, folder):
+    for examples in _read_named_units(index, folder):
         lines += ["", *_of_unit(examples, between)]
     return "\n".join(lines) + "\n"
 
@@ -311,6 +311,6 @@ def _of_unit(examples: Examples, between: str) -> list[str]:
 
 
 def _json(index: Index, folder: Path) -> str:
-    units = [examples.to_dict() for examples in _named(index, folder)]
+    units = [examples.to_dict() for examples in _read_named_units(index, folder)]
     record = {**index.to_dict(), "units": units}
     return json.dumps(record, indent=1, allow_nan=False) + "\n"

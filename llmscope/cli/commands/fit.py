@@ -13,7 +13,7 @@ import typer
 from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, job_share, length_option
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.local_path import check_new_file, local
 from llmscope.cli.options.panels import PanelCommand
 from llmscope.cli.options.report_format import wants_json
@@ -22,7 +22,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.jobs.state import unfinished
+from llmscope.jobs.state import open_unfinished
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ fit.command("direction", cls=PanelCommand)(fit_direction)
 
 
 @fit.command("jacobian", cls=PanelCommand)
-@grouped
+@group_options
 def fit_jacobian(
     *,
     model: shared.Model = None,
@@ -158,7 +158,7 @@ def fit_jacobian(
         check_new_file(out, _JACOBIAN, force)
         source = _source(prompts)
         rules = corpus.rules(part)
-        with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
+        with open_unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
             from llmscope.jobs.fit_lens.fit_jacobian import fit_jacobian as fitted
 
@@ -172,13 +172,13 @@ def fit_jacobian(
                 name=corpus_name(prompts),
                 checkpoint=checkpoint,
             )
-            lens = _fitted(partial(fitted, scope, _texts(source), how), progress, source, corpus)
+            lens = _fit_lens(partial(fitted, scope, _texts(source), how), progress, source, corpus)
             _write(lens, out, float32)
         _report(lens, out, source, as_json)
 
 
 @fit.command("tuned", cls=PanelCommand)
-@grouped
+@group_options
 def fit_tuned(
     *,
     model: shared.Model = None,
@@ -206,19 +206,19 @@ def fit_tuned(
         check_new_file(out, (".safetensors",), force)
         source = _source(prompts)
         rules = corpus.rules()
-        with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
+        with open_unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_tuned import TunedFit
             from llmscope.jobs.fit_lens.fit_tuned import fit_tuned as fitted
 
             name = corpus_name(prompts)
             how = TunedFit(rules, corpus.max_prompts, steps, rate, name, checkpoint)
-            lens = _fitted(partial(fitted, scope, _texts(source), how), progress, source, corpus)
+            lens = _fit_lens(partial(fitted, scope, _texts(source), how), progress, source, corpus)
             _write(lens, out, float32)
         _report(lens, out, source, as_json)
 
 
 @fit.command("check", cls=PanelCommand)
-@grouped
+@group_options
 def fit_check(
     *,
     lens: Annotated[str, typer.Argument(metavar="LENS", help="A lens, as --translator takes it.")],
@@ -267,7 +267,7 @@ def fit_check(
                 raise ScopeError(checked, "a lens of this model")
             check_readout(scope)
             file = measurements.file_of(checked, scope.loaded_model)
-            state = _kept_in_cache(file.with_name(f"{file.stem}-{skip}-{length}"))
+            state = _cache_state(file.with_name(f"{file.stem}-{skip}-{length}"))
             finished = MeasuredPrompts(state, checked.digest)
             pace, note = JobProgress(StageLine(progress)), noted(progress)
             pace.going_on(note, finished.prompts)
@@ -313,15 +313,15 @@ def fit_merge(
         as_json = wants_json(json, format)
         usage(len(lenses) > 1, "two lenses or more", "LENS")
         check_new_file(out, _JACOBIAN, force)
-        from llmscope.jobs.fit_lens.merge import merged
+        from llmscope.jobs.fit_lens.merge import merge_lenses
         from llmscope.learned.lenses.reader import read_lens
 
-        lens = merged([read_lens(str(path)) for path in lenses])
+        lens = merge_lenses([read_lens(str(path)) for path in lenses])
         _write(lens, out, float32)
         _report(lens, out, None, as_json)
 
 
-def _kept_in_cache(path: Path) -> JobState:
+def _cache_state(path: Path) -> JobState:
     """Return what keeps a measurement in the cache; where that cannot be written, nothing does."""
     from llmscope.jobs.state import JobState
 
@@ -340,7 +340,7 @@ def _source(prompts: str) -> PromptSource:
     return PromptSource(prompts)
 
 
-def _fitted(
+def _fit_lens(
     fit: Callable[[Callable[[FitState], None], Callable[[str], None]], LearnedLens],
     progress: Progress | None,
     source: PromptSource,

@@ -10,14 +10,14 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, group_options
 from llmscope.cli.options.local_path import check_new_file
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
-from llmscope.jobs.state import unfinished
+from llmscope.jobs.state import open_unfinished
 
 if TYPE_CHECKING:
     from llmscope.jobs.fit_direction.dose import DoseRule
@@ -92,7 +92,7 @@ class DoseOptions:
         return DoseRule(self.strength, self.measure, self.suffix, self.dose_prompts)
 
 
-@grouped
+@group_options
 def fit_direction(
     *,
     model: Annotated[
@@ -164,7 +164,7 @@ def fit_direction(
             check_new_file(path, (".safetensors", ".gguf"), force)
         examples = read_examples(PromptSource(str(pairs), None))
         with (
-            unfinished(out[0], force) as checkpoint,
+            open_unfinished(out[0], force) as checkpoint,
             hardware.loaded(model) as (scope, progress),
         ):
             from llmscope.jobs.fit_direction.fit import DirectionFit

@@ -68,12 +68,12 @@ def lenses(
 
             put(json_text(plain(_record(chosen))))
         elif lens is not None:
-            put(_described(chosen[0]))
+            put(_describe_lens(chosen[0]))
         else:
-            put(_listed(chosen))
+            put(_lens_table(chosen))
 
 
-def _listed(lenses: list[Lens]) -> str:
+def _lens_table(lenses: list[Lens]) -> str:
     """Return a line for each lens, and what other packages add besides lenses."""
     from llmscope.cli.output.table import table
     from llmscope.plugins import registered
@@ -141,7 +141,7 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
     }
 
 
-def _described(lens: Lens) -> str:
+def _describe_lens(lens: Lens) -> str:
     """Return what a lens says of itself, its modes and options, and the columns of its table."""
     import textwrap
 

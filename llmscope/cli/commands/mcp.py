@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, group_options
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmscope.agents.session import LoadOptions
 
 
-@grouped
+@group_options
 def mcp(
     ctx: typer.Context,
     *,

@@ -37,7 +37,7 @@ def models(
 
             put(json_text(_record(local)))
             return
-        put(_listed(local))
+        put(_model_table(local))
         for name, folder in (("the hub's cache", local.hub_cache), ("llmscope's", local.cache)):
             tell_plainly(f"{name}: {display_text(str(folder))}")
 
@@ -67,7 +67,7 @@ def _record(local: LocalModels) -> dict[str, object]:
     }
 
 
-def _listed(local: LocalModels) -> str:
+def _model_table(local: LocalModels) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("model", "MB", "architecture", "")]

@@ -9,13 +9,13 @@ import typer
 
 from llmscope.cli.launch import LaunchOptions, on_page, show
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import ModelOptions, gather, grouped
+from llmscope.cli.options.groups import ModelOptions, gather, group_options
 from llmscope.cli.options.prompt import check_chat
 from llmscope.cli.options.resume import (
     check_resume,
     is_state,
-    opened_state,
-    resumed,
+    open_state,
+    resume_session,
     unless_named,
 )
 from llmscope.cli.options.versus import VersusModelOptions
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmscope.jobs.compare.prompt_file import PromptFile
 
 
-@grouped
+@group_options
 def open_model(
     ctx: typer.Context,
     *,
@@ -75,16 +75,16 @@ def open_model(
     left last. A state that was saved on the screen, FILE.json, opens with all that it holds.
     """
     with reported(debug):
-        options = asked(ctx)
-        options_said = shared.said(ctx)
+        options = launch_options(ctx)
+        options_said = shared.options_said(ctx)
         if is_state(model):
-            options = opened_state(options, model or "", options_said)
+            options = open_state(options, model or "", options_said)
         elif not (resume or on_page()):
             options = unless_named(options, options_said, model)
         raise typer.Exit(show(options))
 
 
-def asked(ctx: typer.Context) -> LaunchOptions:
+def launch_options(ctx: typer.Context) -> LaunchOptions:
     """Return the launch options from the parameters of `open_model`, which `serve` shares.
 
     Raises:
@@ -93,7 +93,7 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     """
     from llmscope.cli.options.edit_options import check_whatif, read_edits
 
-    values, options_said = SimpleNamespace(**ctx.params), shared.said(ctx)
+    values, options_said = SimpleNamespace(**ctx.params), shared.options_said(ctx)
     if values.resume:
         check_resume(options_said)
     check_chat(values.chat, values.system)
@@ -111,7 +111,7 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     check_whatif(edits, values.versus_prompt, change=False, lenses=())
     prompt = values.prompt
     if values.context_file is not None:
-        prompt = _marked(prompt, values.context_file)
+        prompt = _mark_context(prompt, values.context_file)
     opening = LaunchOptions(
         gather(VersusModelOptions, ctx.params).onto(
             gather(ModelOptions, ctx.params).loader(
@@ -136,7 +136,7 @@ def asked(ctx: typer.Context) -> LaunchOptions:
         prompts=None if values.prompts is None else _prompts(values),
         workspace="" if values.prompts is None else "prompts",
     )
-    return resumed(opening, options_said) if values.resume else opening
+    return resume_session(opening, options_said) if values.resume else opening
 
 
 def _prompts(values: SimpleNamespace) -> PromptFile:
@@ -181,7 +181,7 @@ def sampler_from(values: dict[str, float | int | None]) -> Sampler | None:
     return Sampler(**settings) if settings else None  # type: ignore[arg-type]
 
 
-def _marked(prompt: str, context_file: str) -> str:
+def _mark_context(prompt: str, context_file: str) -> str:
     """Return the editor's text: the context, its mark, and the prompt."""
     from llmscope.cli.options.prompt import read_prompt
     from llmscope.tui.state.context_marker import Marked

@@ -10,7 +10,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.launch import LaunchOptions, on_page, show
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, group_options
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.cli.output.errors import reported
@@ -29,7 +29,7 @@ _SCREEN = (
 """Options of the screen, and of the model that it loads: turns need its tokenizer alone."""
 
 
-@grouped
+@group_options
 def read(
     ctx: typer.Context,
     *,

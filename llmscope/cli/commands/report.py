@@ -10,10 +10,10 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import grouped
+from llmscope.cli.options.groups import group_options
 from llmscope.cli.options.paper import PaperOptions
 from llmscope.cli.options.report_format import with_json
-from llmscope.cli.options.shared import said, usage
+from llmscope.cli.options.shared import options_said, usage
 from llmscope.cli.output.errors import reported
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class StatisticsOptions:
         )
 
 
-@grouped
+@group_options
 def report(
     ctx: typer.Context,
     *,
@@ -185,15 +185,21 @@ def report(
     """
     with reported(debug):
         usage(look in ("terminal", PAPER), "terminal or paper", "--look")
-        usage(look != PAPER or "theme" not in said(ctx), "paper has its own colours", "--theme")
+        usage(
+            look != PAPER or "theme" not in options_said(ctx),
+            "paper has its own colours",
+            "--theme",
+        )
         style = paper.style(look == PAPER, size)
         from llmscope.figure.tables.arrow import needed
 
         needed()
         question = statistics.asked()
         output = _output(out, with_json(json, format), look, force)
-        usage("bins" not in said(ctx) or bool(question.by), "it takes --by COLUMN", "--bins")
-        coloured = "theme" not in said(ctx) or output.format not in OWN
+        usage(
+            "bins" not in options_said(ctx) or bool(question.by), "it takes --by COLUMN", "--bins"
+        )
+        coloured = "theme" not in options_said(ctx) or output.format not in OWN
         usage(coloured, f"it is of pictures, not of {output.format}", "--theme")
         from llmscope.cli.options.validate import read_cells
         from llmscope.report.summary import report as summarized

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.cli.commands.open import asked, open_model
+from llmscope.cli.commands.open import launch_options, open_model
 from llmscope.cli.options import shared
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -71,7 +71,7 @@ def serve(
             shared.allow_only(
                 ctx, _PAGE, "only for a screen, and a file is shown on a page without one"
             )
-        first = asked(ctx)  # report errors here, not on each page
+        first = launch_options(ctx)  # report errors here, not on each page
         if first.theme not in (None, "auto"):
             from llmscope.draw import load_theme
 
@@ -109,7 +109,7 @@ def words(ctx: typer.Context, command: str = "open") -> list[str]:
     options_said, model = [], []
     for parameter in ctx.command.params:
         name, value = str(parameter.name), ctx.params.get(str(parameter.name))
-        if name in _OWN or name not in shared.said(ctx):
+        if name in _OWN or name not in shared.options_said(ctx):
             continue
         if parameter.param_type_name == "argument":
             model = ["--", str(value)]

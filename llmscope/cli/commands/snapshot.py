@@ -13,7 +13,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.commands import batch
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, group_options
 from llmscope.cli.options.keys import read_keys
 from llmscope.cli.options.loading import StreamsFile
 from llmscope.cli.options.panels import PanelCommand
@@ -275,7 +275,7 @@ class _OutputForms:
             numbers = any(formats()[name].holds == "numbers" for name in written)
             check_screen_options(ctx.params, ctx.params["mode"], OVERVIEW if numbers else ())
         check_scale(picture.scale, written, on_paper)
-        check_picture_options(shared.said(ctx), written)
+        check_picture_options(shared.options_said(ctx), written)
         looks: list[RenderOptions | Paper] = [
             PAPER
             if on_paper and output.format in PAPER_FORMATS
@@ -331,11 +331,13 @@ def snapshot_command() -> Any:
     It is built when it is first asked for, since that imports all lenses.
     """
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-    app.command("snapshot", cls=PanelCommand)(grouped(snapshot, _declared(), after="mode"))
+    app.command("snapshot", cls=PanelCommand)(
+        group_options(snapshot, _registered_options(), after="mode")
+    )
     return typer.main.get_command(app)
 
 
-def _declared() -> Iterator[inspect.Parameter]:
+def _registered_options() -> Iterator[inspect.Parameter]:
     """Yield the options that are registered elsewhere: those of lenses, and the formats."""
     from llmscope.cli.options.lens_options import parameters
     from llmscope.export import formats

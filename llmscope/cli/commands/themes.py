@@ -57,7 +57,7 @@ def themes(
             ascii is None or tier_shown != "none", "it is of the ramps: --color 256", "--ascii"
         )
         if tier_shown == "none":
-            put(_listed(theme_paths))
+            put(_theme_table(theme_paths))
         else:
             looks = [
                 detect_render_options(theme, tier=tier_shown, ascii=ascii)
@@ -70,13 +70,9 @@ def themes(
             tell(notice)
         for path in hidden_themes():
             tell(f"{path} never shows: {path.stem} is the name of a theme that ships")
-        tell_plainly(f"your own: {_shown(config_folder() / 'themes')}")
+        from llmscope.support.text import display_line
 
-
-def _shown(path: Path) -> str:
-    from llmscope.support.text import display_text
-
-    return display_text(str(path)).replace("\n", " ")
+        tell_plainly(f"your own: {display_line(config_folder() / 'themes')}")
 
 
 def _json(
@@ -106,7 +102,7 @@ def _json(
     return json_text(record)
 
 
-def _listed(theme_paths: Iterable[tuple[Theme, Path | None]]) -> str:
+def _theme_table(theme_paths: Iterable[tuple[Theme, Path | None]]) -> str:
     """Return a table of the themes, for a terminal without colours."""
     from llmscope.cli.output.table import table
 

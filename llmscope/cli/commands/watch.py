@@ -11,7 +11,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, grouped, names
+from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, group_options, names
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
@@ -36,7 +36,7 @@ _LOOK = ("theme", "color", "ascii", "bandwidth")
 """Options of the screen."""
 
 
-@grouped
+@group_options
 def watch(
     ctx: typer.Context,
     *,

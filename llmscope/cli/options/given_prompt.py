@@ -104,7 +104,7 @@ class GivenPrompt:
             BadParameter: the answer does not continue the prompt's tokens.
             ScopeError: a word, the answer or prompt B has no tokens that the model knows.
         """
-        text, other = self._rendered(scope), self.other
+        text, other = self._render_in_template(scope), self.other
         if self.options.chat and isinstance(other, str):
             other = scope.chat.prompt(other, self.options.system)
         if self.options.words is not None:
@@ -126,7 +126,7 @@ class GivenPrompt:
             focus = replace(focus, context=tokens_before(spans, end))
         return ModelPrompt(text, other, focus)
 
-    def _rendered(self, scope: Scope) -> str | tuple[int, ...]:
+    def _render_in_template(self, scope: Scope) -> str | tuple[int, ...]:
         """Return the prompt in the model's chat template, if it is to be in one."""
         if self.transcript is not None:
             from llmscope.corpus.records.transcripts.rendering import render_transcript

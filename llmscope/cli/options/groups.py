@@ -31,7 +31,7 @@ def names(group: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(group))
 
 
-def grouped(
+def group_options(
     command: Command, more: Iterable[inspect.Parameter] = (), *, after: str = ""
 ) -> Command:
     """Return a command whose parameters are single options, for Typer.

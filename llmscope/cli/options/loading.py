@@ -154,7 +154,7 @@ class Loader:
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
         return self._with_second(
-            _told(
+            _report_loading(
                 load(
                     self.model,
                     device=self.device,
@@ -238,7 +238,7 @@ def _switch(scope: Scope, adapter: str) -> None:
         raise ScopeError(str(error), "one of them, base, or its folder or hub id") from None
 
 
-def _told(scope: Scope, begun: float) -> Scope:
+def _report_loading(scope: Scope, begun: float) -> Scope:
     """Return the scope; with --verbose, tell what was loaded since `begun`."""
     from llmscope.cli.output.notices import detail, volume
 

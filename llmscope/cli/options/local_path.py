@@ -10,7 +10,7 @@ import typer
 from llmscope.cli.options.shared import usage
 from llmscope.errors import ScopeError
 from llmscope.support.storage import URL_AS_PATH
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 
 def check_new_file(path: Path, suffixes: Sequence[str], force: bool) -> None:
@@ -38,6 +38,6 @@ def local(path: Path | None) -> Path | None:
     """
     url = None if path is None else URL_AS_PATH.match(path.as_posix())
     if url:
-        printed = display_text(f"{url[1]}://{str(path)[url.end() :]}").replace("\n", " ")
+        printed = display_line(f"{url[1]}://{str(path)[url.end() :]}")
         raise typer.BadParameter(f"a path, not a URL: {printed}; copy what is written there")
     return path

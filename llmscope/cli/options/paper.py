@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from llmscope.cli.options.shared import said, usage
+from llmscope.cli.options.shared import options_said, usage
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier
@@ -91,7 +91,7 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[tuple[str, str]])
     of_terminal = {"theme", "ascii"} | (
         {"color"} if ctx.params.get("color") in ("256", "16") else set()
     )
-    for name in sorted(said(ctx) & of_terminal):
+    for name in sorted(options_said(ctx) & of_terminal):
         usage(False, "it is of the terminal's look: paper has its own", f"--{name}")
     from llmscope.lenses import lens
 

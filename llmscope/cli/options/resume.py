@@ -58,7 +58,7 @@ def check_resume(options_said: Collection[str]) -> None:
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
 
 
-def resumed(options: LaunchOptions, options_said: Collection[str]) -> LaunchOptions:
+def resume_session(options: LaunchOptions, options_said: Collection[str]) -> LaunchOptions:
     """Return the launch options of the last session; without one, `given` with a notice.
 
     Args:
@@ -80,7 +80,7 @@ def is_state(word: str | None) -> bool:
     return word.lstrip()[:1] == "{" or (word.lower().endswith(".json") and not os.path.isdir(word))
 
 
-def opened_state(options: LaunchOptions, word: str, options_said: Collection[str]) -> LaunchOptions:
+def open_state(options: LaunchOptions, word: str, options_said: Collection[str]) -> LaunchOptions:
     """Return the launch options of a saved state, which the command line names as its model.
 
     Raises:
@@ -137,7 +137,9 @@ def unless_named(
         options = replace(options, notice=flaw())
     if session is None or not _goes_with(session, options, options_said):
         return options
-    if model is not None and _moved(model, session.folder):  # another folder of that name
+    if model is not None and _is_relative_elsewhere(
+        model, session.folder
+    ):  # another folder of that name
         return options
     from llmscope.errors import ScopeError
     from llmscope.models.spec import parse
@@ -158,13 +160,17 @@ def _onto(
     An adapter, a second model or a direction that is no longer there is left out, with a notice:
     the model opens without it, not never.
     """
-    saved = _kept(session)
+    saved = _loading_options(session)
     loads = {name: saved[name] for name in LOADS if name in saved and name not in options_said}
     second = {name: saved[name] for name in SECOND if name in saved}
     named = next((second[name] for name in sorted(NAMED) if name in second), None)
     adapters = tuple(_found(adapter, session.folder) for adapter in session.adapters)
     direction = _found(session.direction, session.folder) if session.direction else None
-    gone = [path for path in (*adapters, named, direction) if path is not None and _gone(path)]
+    gone = [
+        path
+        for path in (*adapters, named, direction)
+        if path is not None and _is_missing_path(path)
+    ]
     load = replace(
         options.load,
         model=_found(session.model, session.folder),
@@ -193,7 +199,10 @@ def _goes_with(
     from llmscope.models.spec import DEFAULT
     from llmscope.tui.features.copy.repro_command import ModelSource
 
-    source, saved = ModelSource.of(options.load.model or DEFAULT, options.load), _kept(session)
+    source, saved = (
+        ModelSource.of(options.load.model or DEFAULT, options.load),
+        _loading_options(session),
+    )
     second = {name: str(value) for name, value in source.versus_options.items()}
     same = second == {name: str(saved[name]) for name in SECOND if name in saved}
     return ("adapter" not in options_said or source.adapters == session.adapters) and (
@@ -201,7 +210,7 @@ def _goes_with(
     )
 
 
-def _moved(model: str, folder: str) -> bool:
+def _is_relative_elsewhere(model: str, folder: str) -> bool:
     """Return whether a model is a path relative to another folder than that of a session."""
     if os.path.isabs(model) or not os.path.exists(model):
         return False
@@ -211,7 +220,7 @@ def _moved(model: str, folder: str) -> bool:
         return True
 
 
-def _gone(spec: str) -> bool:
+def _is_missing_path(spec: str) -> bool:
     """Return whether a spec is a path that does not exist."""
     path = spec.startswith((".", "/", "~", "\\")) or spec.endswith((".safetensors", ".json"))
     try:
@@ -226,7 +235,7 @@ def _with_second(load: Loader, second: dict[str, str]) -> Loader:
     return VersusModelOptions(**second).onto(load)
 
 
-def _kept(session: StoredSession) -> dict[str, Any]:
+def _loading_options(session: StoredSession) -> dict[str, Any]:
     """Return the loading options of a session, read from its flags; unknown flags are ignored.
 
     `LOADS` has no option that allows foreign code to run.

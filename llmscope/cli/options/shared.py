@@ -294,7 +294,7 @@ def tier(color: str) -> Tier | None:
     return next((name for name in TIERS if name == color), None)
 
 
-def said(ctx: typer.Context) -> set[str]:
+def options_said(ctx: typer.Context) -> set[str]:
     """Return the parameters given on the command line, without those from settings."""
     return {
         name
@@ -311,7 +311,7 @@ def usage(condition: bool, message: str, option: str) -> None:
 
 def refuse(ctx: typer.Context, unread: Collection[str], why: str) -> None:
     """Raise BadParameter, with the reason, if the command line gives a parameter that is unread."""
-    unread_given = sorted(said(ctx) & set(unread))
+    unread_given = sorted(options_said(ctx) & set(unread))
     flags = {str(parameter.name): parameter.opts[0] for parameter in ctx.command.params}
     first = flags[unread_given[0]] if unread_given else ""
     usage(not unread_given, why, first if first.startswith("-") else first.upper())
@@ -319,7 +319,7 @@ def refuse(ctx: typer.Context, unread: Collection[str], why: str) -> None:
 
 def allow_only(ctx: typer.Context, allowed: Collection[str], why: str) -> None:
     """Raise BadParameter, with the reason, if the command line gives a parameter not allowed."""
-    refuse(ctx, said(ctx) - set(allowed), why)
+    refuse(ctx, options_said(ctx) - set(allowed), why)
 
 
 def and_those_of(

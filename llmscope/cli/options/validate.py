@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.cli.options.shared import usage
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
         usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
         usage(not pairs[0][1], "the screen has no modes of its own: --mode", "--lens")
         every = {mode for name in known() for mode in find_lens(name).modes}
-        usage(not mode or mode in every, f"no lens has a mode {quoted(mode)}", "--mode")
+        usage(not mode or mode in every, f"no lens has a mode {quote_value(mode)}", "--mode")
         return ((SCREEN, mode),)
     listed = ", ".join((*known(), SCREEN))
     for name in names:
@@ -70,7 +70,7 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
         having = [other for other, _ in pairs if wanted in find_lens(other).modes]
         apart = f"; give it to the lens that has it: {having[0]}:{wanted}" if having else ""
         fits = not wanted or wanted in modes
-        usage(fits, f"{name} has no mode {quoted(wanted)}: {offered}{apart}", option)
+        usage(fits, f"{name} has no mode {quote_value(wanted)}: {offered}{apart}", option)
     return tuple((name, own_mode or mode) for name, own_mode in pairs)
 
 

@@ -28,7 +28,7 @@ from llmscope.report.means import Breakdown, Distribution, Estimate
 from llmscope.report.paired import PairedComparison
 from llmscope.report.summary import LensReport, Report
 from llmscope.support.numbers import percent
-from llmscope.support.text import display_text, one_line
+from llmscope.support.text import display_line, display_text, one_line
 
 LISTED, ORDERED = 24, 96
 """Groups of a breakdown that are listed, and of one with an order; json and csv have all."""
@@ -70,7 +70,7 @@ def _lens(lens: LensReport, report: Report, size: Size) -> str:
         if status != "verified":
             words.append(f"{count:,} {status}{why}")
     mode = f" {lens.mode}" if lens.mode else ""
-    text = display_text(f"── {lens.lens}{mode}: {', '.join(words)}").replace("\n", " ") + "\n"
+    text = display_line(f"── {lens.lens}{mode}: {', '.join(words)}") + "\n"
     if lens.distributions:
         text += _distributions(lens.distributions)
     if lens.first is not None:
@@ -158,7 +158,7 @@ def _fits(breakdown: Breakdown, same: Sequence[Breakdown]) -> bool:
 
 def _together(same: Sequence[Breakdown]) -> str:
     """Return the means of several values by one column beside each other."""
-    labels = _sorted(
+    labels = _sort_labels(
         list(dict.fromkeys(each.labels for breakdown in same for each in breakdown.estimates))
     )
     known = [{each.labels: each for each in breakdown.estimates} for breakdown in same]
@@ -175,10 +175,10 @@ def _together(same: Sequence[Breakdown]) -> str:
         rows.append(
             (label_text(group), *cells, f"{max(breakdown.prompts for breakdown in there):,}")
         )
-    return f"\n{_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
+    return f"\n{display_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
 
 
-def _sorted(labels: list[tuple[Label, ...]]) -> list[tuple[Label, ...]]:
+def _sort_labels(labels: list[tuple[Label, ...]]) -> list[tuple[Label, ...]]:
     """Return labels in order if they are whole numbers; else as they are."""
     numbers = {label: int(label[0]) for label in labels if isinstance(label[0], int)}
     return sorted(labels, key=numbers.__getitem__) if len(numbers) == len(labels) else labels
@@ -203,7 +203,7 @@ def _breakdown(breakdown: Breakdown, what: str = "") -> str:
         estimates = breakdown.ranked[:LISTED]
         title += f", the {LISTED} largest of {len(breakdown.estimates):,}"
     rows = [_row(each) for each in estimates]
-    return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
+    return f"\n{display_line(title)}\n{table(rows, frozenset({1}))}"
 
 
 def _map(breakdown: Breakdown, report: Report, size: Size) -> str:
@@ -216,7 +216,7 @@ def _map(breakdown: Breakdown, report: Report, size: Size) -> str:
     rows = [_row(each) for each in listed]
     remark = "; ** after the correction for all, * without" if breakdown.difference else ""
     title = f"largest {breakdown.value}{_unit(breakdown.unit)} by {', '.join(breakdown.by)}{remark}"
-    return f"\n{drawn}{_line(title)}\n{table(rows, frozenset({1}))}"
+    return f"\n{drawn}{display_line(title)}\n{table(rows, frozenset({1}))}"
 
 
 def _comparison(comparison: PairedComparison) -> str:
@@ -225,7 +225,8 @@ def _comparison(comparison: PairedComparison) -> str:
         ("B", comparison.b, value_text(comparison.mean_b)),
         ("A − B", interval_text(comparison.difference), number(comparison.difference.mean)),
     ]
-    text = f"\n{_line(comparison.value + _unit(comparison.unit))}\n{table(rows, frozenset({2}))}"
+    title = display_line(comparison.value + _unit(comparison.unit))
+    text = f"\n{title}\n{table(rows, frozenset({2}))}"
     unit = "prompts" if comparison.pairs_are == "rows" else "pairs of prompts"
     share = percent(comparison.positive.mean)
     text += (
@@ -249,10 +250,6 @@ def _row(estimate: Estimate, unit: str = "") -> tuple[str, str, str, str]:
 
 def _unit(unit: str, name: str = "") -> str:
     return f", {unit}" if unit not in ("", "probability", name) else ""
-
-
-def _line(text: str) -> str:
-    return display_text(text).replace("\n", " ")
 
 
 def _count(number_of: int, noun: str) -> str:
@@ -306,6 +303,6 @@ def _cells(
 
 def _harmless(text: str) -> str:
     """Return foreign text that neither a terminal nor a spreadsheet takes as a command."""
-    line = display_text(text).replace("\n", " ")
+    line = display_line(text)
     risky = line[:1] in ("=", "+", "@") or (line[:1] == "-" and not line[1:2].isdigit())
     return f"'{line}" if risky else line

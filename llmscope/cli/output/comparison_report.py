@@ -9,7 +9,7 @@ from typing import Any
 
 from llmscope.cli.output.difference_report import difference_report
 from llmscope.cli.output.table import table
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 MOVED = 10
 """Pairs of predictions that are listed, with the token that moved most of each."""
@@ -21,7 +21,7 @@ CONTEXT = 28
 
 def report(summary: Mapping[str, Any], out: Path) -> str:
     """Return a comparison as text for a terminal."""
-    folder = display_text(str(out)).replace("\n", " ")
+    folder = display_line(out)
     texts = summary["texts"]
     words = [f"{summary['tokens']:,} tokens of {_count(texts['count'], 'text')}"]
     words += [f"{texts[name]:,} {reason}" for name, reason in _LEFT_OUT.items() if texts[name]]
@@ -29,7 +29,7 @@ def report(summary: Mapping[str, Any], out: Path) -> str:
         f"A  {_model(summary['a'])}\nB  {_model(summary['b'])}\n{', '.join(words)}: {folder}\n",
         _predictions(summary),
         _streams(summary["streams"]),
-        _moved(summary["moved"]),
+        _moved_tokens_text(summary["moved"]),
         difference_report(summary["difference"]) if "difference" in summary else "",
     ]
     return "\n".join(part for part in parts if part)
@@ -119,7 +119,7 @@ def _streams(streams: Mapping[str, Any] | None) -> str:
     return f"{sentence}\n{table(rows, frozenset({2, 3, 4}))}"
 
 
-def _moved(moved: Sequence[Mapping[str, Any]]) -> str:
+def _moved_tokens_text(moved: Sequence[Mapping[str, Any]]) -> str:
     """Return the tokens that moved most, in their context; empty if nothing moved.
 
     Tokens with the same two predictions moved for one cause, and get the line of the first one.

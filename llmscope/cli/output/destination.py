@@ -22,7 +22,7 @@ from llmscope.export import (
     write_all,
 )
 from llmscope.support.storage import RemoteFile, file_at
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 Content = str | bytes | FilePair
 """What is written to a destination."""
@@ -133,13 +133,13 @@ def choose_outputs(
     )
     among = (*PAPER_FORMATS, *numbers) if paper else tuple(formats())
     outputs = tuple(
-        _chosen(out, format if out == "-" else None, default, force, among, paper=paper)
+        _choose_among(out, format if out == "-" else None, default, force, among, paper=paper)
         for out in outs
     )
     places_used: set[str] = set()
     for output, out in zip(outputs, outs, strict=True):
         for place in _places(output):
-            printed = display_text(out).replace("\n", " ")
+            printed = display_line(out)
             usage(place not in places_used, f"{printed} would be written twice", "--out")
             places_used.add(place)
     drawn = any(output.format in PAPER_FORMATS for output in outputs)
@@ -184,10 +184,10 @@ def choose_output(
         ScopeError: the destination cannot be written.
     """
     among = PAPER_FORMATS if paper else tuple(formats())
-    return _chosen(out, format, default, force, among, paper=paper)
+    return _choose_among(out, format, default, force, among, paper=paper)
 
 
-def _chosen(
+def _choose_among(
     out: str | None,
     format: str | None,  # noqa: A002
     default: str,

@@ -42,7 +42,10 @@ def difference_report(record: Mapping[str, Any]) -> str:
             [
                 ("A goes on", "", "with the difference", "with noise of that norm"),
                 *(
-                    (text["prompt"], *map(_shown, (text["plain"], text["steered"], text["noise"])))
+                    (
+                        text["prompt"],
+                        *map(_quote_text, (text["plain"], text["steered"], text["noise"])),
+                    )
                     for text in record["steered"]
                 ),
             ]
@@ -54,5 +57,5 @@ def _words(top: Sequence[Sequence[Any]]) -> str:
     return " ".join(f"‹{word}›" for word, _ in top[:WORDS])
 
 
-def _shown(text: str | None) -> str:
+def _quote_text(text: str | None) -> str:
     return "–" if text is None else f"‹{text}›"

@@ -17,7 +17,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from llmscope.support.distributions import FULL, LIGHT, clash, left_out
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def checkup() -> dict[str, Any]:
         "versions": versions(),
         "machine": machine,
         "driver": None if driver is None else asdict(driver),
-        "quantised": quantised(machine),
+        "quantised": check_quantised(machine),
         "terminal": terminal(os.environ),
         "folders": folders(),
         "hub": hub(os.environ),
@@ -69,7 +69,7 @@ def hardware(question: SmiCalls) -> tuple[dict[str, Any] | None, list[tuple[str,
         light = left_out(error)
         if light is not None:
             return None, [(f"no model can be opened: {light.message}", light.hint)]
-        reason = told(error)
+        reason = error_line(error)
         return None, [
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
         ]
@@ -110,7 +110,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return how far quantised weights run on the device of `--device auto`."""
     from llmscope.models.files.quantization_support import support
 

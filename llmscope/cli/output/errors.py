@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from llmscope.cli.output.notices import detail, tell_plainly, volume
 from llmscope.errors import LONGEST, Error, read_in
 from llmscope.support.distributions import left_out
-from llmscope.support.text import named, one_line
+from llmscope.support.text import one_line, typed_error_line
 
 FAILED = 1
 INTERRUPTED = 130  # what a shell reports for a program that ctrl+c ended
@@ -73,6 +73,6 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, ValueError) and str(error):
         message, hint = str(error), ""
     else:
-        message, hint = named(error), "--debug, which shows where"
+        message, hint = typed_error_line(error), "--debug, which shows where"
     line = f"error: {message}" + (f" (try: {hint})" if hint else "")
     return one_line(line, 3 * LONGEST)

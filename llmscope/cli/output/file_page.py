@@ -9,9 +9,9 @@ from llmscope.cli.options.appearance import picture_look
 from llmscope.cli.output.destination import Output
 from llmscope.errors import ScopeError
 from llmscope.export import AUTO, EditsCaption, render
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 from llmscope.tui.modes.replay.normalize import HINT
-from llmscope.tui.modes.replay.reader import recorded
+from llmscope.tui.modes.replay.reader import read_snapshot
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier
@@ -33,7 +33,7 @@ def file_page(
         ScopeError: the file cannot be read or shown, or the theme does not exist.
     """
     look = picture_look(theme, tier, ascii, Output(path, "html", force=False))
-    recorded_file = recorded(path)
+    recorded_file = read_snapshot(path)
     edits = EditsCaption(
         tuple(map(str, recorded_file.edits)), recorded_file.other, recorded_file.other is not None
     )
@@ -49,7 +49,7 @@ def file_page(
         )
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise ScopeError(
-            f"the figures of this file cannot be drawn: {told(error)}", HINT
+            f"the figures of this file cannot be drawn: {error_line(error)}", HINT
         ) from error
     assert isinstance(page, str)
     return page

@@ -135,7 +135,7 @@ def _gpu_rows(devices: Sequence[Mapping[str, Any]], driver: Mapping[str, Any] | 
                 f"{profiles.count(profile)} × {profile}" for profile in dict.fromkeys(profiles)
             )
             rows.append(("", f"MIG devices: {counted or 'none that can be seen'}"))
-        rows += [("", text) for text in _taken(gpu)]
+        rows += [("", text) for text in _memory_holders(gpu)]
     known = {gpu["index"] for gpu in gpus}
     for device in devices:
         if device["capability"] and device["gpu"] not in known:
@@ -143,7 +143,7 @@ def _gpu_rows(devices: Sequence[Mapping[str, Any]], driver: Mapping[str, Any] | 
     return rows
 
 
-def _taken(gpu: Mapping[str, Any]) -> Iterator[str]:
+def _memory_holders(gpu: Mapping[str, Any]) -> Iterator[str]:
     """Yield who takes the memory of a GPU, as far as it can be seen."""
     used, processes = gpu["used"], gpu["processes"]
     total = "untold bytes" if used is None else gigabytes(used)

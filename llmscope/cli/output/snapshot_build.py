@@ -25,7 +25,14 @@ from llmscope.export import (
 )
 from llmscope.export.bounds import MOST_FIGURES
 from llmscope.figure import Focus
-from llmscope.scope.figures import Report, figure_of, figures_of, focuses, name_and_mode, resolved
+from llmscope.scope.figures import (
+    Report,
+    figure_of,
+    figures_of,
+    focuses,
+    name_and_mode,
+    resolve_focus,
+)
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -158,7 +165,7 @@ def _figures(
             written=wanted.written,
         )
     info = scope.info()
-    focus = resolved(scope, recording, wanted.focus)
+    focus = resolve_focus(scope, recording, wanted.focus)
     counts = (
         len(focuses(scope, name, focus, wanted.every, mode))
         for name, mode in map(name_and_mode, lenses)

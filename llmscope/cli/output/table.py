@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
@@ -16,7 +16,7 @@ def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) ->
     """
     from rich.cells import cell_len
 
-    texts = [[display_text(cell).replace("\n", " ") for cell in row] for row in rows]
+    texts = [[display_line(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
     lines = []
     for row in texts:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from llmscope.corpus.records.record_file import STDIN, Record, RecordFile, unique_names
 from llmscope.errors import ScopeError
-from llmscope.figure.tables.parquet import opened_parquet
+from llmscope.figure.tables.parquet import open_parquet
 from llmscope.figure.tables.rows import plain_text
 from llmscope.support.lines import LONGEST, TOO_LONG, raw_lines
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -80,7 +80,7 @@ class PromptSource(RecordFile):
     def __init__(self, name: str, column: str | None = "prompt") -> None:
         super().__init__(name)
         self._column = column
-        with self._opened():
+        with self._open_bytes():
             pass
 
     def arrow_types(self) -> tuple[dict[str, Any], int] | None:
@@ -93,7 +93,7 @@ class PromptSource(RecordFile):
         """
         if self.format != "parquet":
             return None
-        with self._opened(), opened_parquet(self._name, self.shown) as file:
+        with self._open_bytes(), open_parquet(self._name, self.shown) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             names = self._columns(unique_names(schema.names, self.shown))
         return {name: _plain(schema.field(name).type) for name in names if name != "prompt"}, rows
@@ -172,7 +172,7 @@ class PromptSource(RecordFile):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Record(number, error=f"it is not CSV: {told(error)}")
+                yield Record(number, error=f"it is not CSV: {error_line(error)}")
                 continue
             if row:
                 values = {name: row[at] if at < len(row) else None for name, at in places.items()}

@@ -25,7 +25,7 @@ from llmscope.support.lines import (
     regular_size,
 )
 from llmscope.support.storage import file_system, is_url
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_line, display_text, error_line
 
 STDIN = "-"
 
@@ -67,7 +67,7 @@ class RecordFile(ABC):
     strict: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
-        self.shown = "stdin" if name == STDIN else display_text(name).replace("\n", " ")
+        self.shown = "stdin" if name == STDIN else display_line(name)
         self.format = "jsonl" if name == STDIN else Path(name).suffix.lower().removeprefix(".")
         self._name = name
         self._read = 0.0
@@ -98,7 +98,7 @@ class RecordFile(ABC):
         Raises:
             ScopeError: the rest of the file cannot be read.
         """
-        with self._opened() as stream:
+        with self._open_bytes() as stream:
             if self.format == "parquet":
                 yield from self._parquet_records(stream if is_url(self._name) else self._name)
                 return
@@ -131,9 +131,9 @@ class RecordFile(ABC):
                     yield Record(number, error=str(error))
 
     def _parquet_records(self, source: str | BinaryIO) -> Iterator[Record]:
-        from llmscope.figure.tables.parquet import batches, opened_parquet, plain_value
+        from llmscope.figure.tables.parquet import batches, open_parquet, plain_value
 
-        with opened_parquet(source, self.shown) as file:
+        with open_parquet(source, self.shown) as file:
             names = self._columns(unique_names(file.schema_arrow.names, self.shown))
             number, total = 0, file.metadata.num_rows
             for batch in batches(file, source, names, self.shown):
@@ -143,7 +143,7 @@ class RecordFile(ABC):
                     yield Record(number, {name: plain_value(batch[name][index]) for name in names})
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _open_bytes(self) -> Iterator[Any]:
         try:
             if self._name == STDIN:
                 yield sys.stdin.buffer
@@ -153,7 +153,7 @@ class RecordFile(ABC):
         except LineError:
             raise
         except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
-            reason = display_text(getattr(error, "strerror", None) or told(error))
+            reason = display_text(getattr(error, "strerror", None) or error_line(error))
             raise ScopeError(f"cannot read {self.shown}: {reason}", "another file") from error
 
     def _remote(self) -> Any:
@@ -165,7 +165,9 @@ class RecordFile(ABC):
         except OSError:
             raise
         except Exception as error:  # each file system raises its own
-            raise ScopeError(f"cannot read {self.shown}: {told(error)}", "another file") from error
+            raise ScopeError(
+                f"cannot read {self.shown}: {error_line(error)}", "another file"
+            ) from error
 
 
 def unique_names(names: Sequence[str], file: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from llmscope.draw.color.arithmetic import parse_colour
 from llmscope.errors import ScopeError, WrongValueError, option
 from llmscope.support.package_data import shipped_folder
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 
 DEFAULT_THEME = "dark"
 
@@ -82,7 +82,7 @@ def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = N
         ScopeError: no theme has that name.
     """
     if name in theme_names():
-        return _shipped(name)
+        return _read_shipped_theme(name)
     # A theme of the user may inherit from one of ours, so that module imports this one.
     from llmscope.draw.color.user_themes import own_theme, unknown_theme
 
@@ -95,7 +95,7 @@ def load_theme(name: str = DEFAULT_THEME, tell: Callable[[str], None] | None = N
 
 
 @cache
-def _shipped(name: str) -> Theme:
+def _read_shipped_theme(name: str) -> Theme:
     return read_theme(theme_folder() / f"{name}.toml")
 
 
@@ -117,7 +117,7 @@ def read_theme(path: Path) -> Theme:
         values |= {name: ramp(record["ramps"][name]) for name in RAMPS}
         return Theme(**{field.name: values[field.name] for field in fields(Theme)})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = display_text(str(error)).replace("\n", " ")
+        reason = display_line(error)
         raise ScopeError(
             f"theme {display_text(path.name)} is broken: {reason}", f"another {option('theme')}"
         ) from error

@@ -22,7 +22,7 @@ from llmscope.draw.color.theme import (
 )
 from llmscope.errors import ScopeError, WrongUseError
 from llmscope.support.lines import read_toml
-from llmscope.support.text import display_text, nearest, quoted_text
+from llmscope.support.text import display_line, display_text, nearest, quoted_text
 
 READABLE = 4.5
 """Contrast ratio below which text is reported as hard to read."""
@@ -115,12 +115,12 @@ class _Reader:
         values["native"] = native if isinstance(native, bool) else self._bad("native", native)
         inherited = []
         for key in COLOURS:
-            values[key] = self._taken("colours", key, colours, one_colour)
+            values[key] = self._read_value("colours", key, colours, one_colour)
             if values[key] is None:
                 values[key] = getattr(parent, key)
                 inherited += [f"colours.{key}"] * (key not in colours)
         for key in RAMPS:
-            values[key] = self._taken("ramps", key, ramps, ramp)
+            values[key] = self._read_value("ramps", key, ramps, ramp)
             if values[key] is None:
                 values[key] = getattr(parent, key)
                 inherited += [f"ramps.{key}"] * (key not in ramps)
@@ -147,7 +147,7 @@ class _Reader:
         parent = load_theme(DEFAULT_THEME if dark else "light")
         if named is not None:
             self.flaws.append(
-                f"inherits = {_shown(named)} is not one of {', '.join(theme_names())}; "
+                f"inherits = {_shorten_value(named)} is not one of {', '.join(theme_names())}; "
                 f"{parent.name} is used"
             )
         return parent
@@ -160,7 +160,7 @@ class _Reader:
         self._unknown(f"{name}.", table, known)
         return table
 
-    def _taken(self, table: str, key: str, values: Mapping[str, Any], read: Any) -> Any:
+    def _read_value(self, table: str, key: str, values: Mapping[str, Any], read: Any) -> Any:
         if key not in values:
             return None
         try:
@@ -172,7 +172,7 @@ class _Reader:
     def _bad(self, key: str, value: object) -> bool:
         kind = {"ramps": "a list of colours", "colours": "a colour like #1a2b3c"}
         wanted = kind.get(key.partition(".")[0], "true or false") if "." in key else "that"
-        self.flaws.append(f"{key} = {_shown(value)} is not {wanted}")
+        self.flaws.append(f"{key} = {_shorten_value(value)} is not {wanted}")
         return False
 
     def _unknown(self, prefix: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -203,9 +203,9 @@ def _notice(path: Path, flaws: list[str]) -> str:
     if not flaws:
         return ""
     first = flaws[:_TOLD] + ([f"and {len(flaws) - _TOLD} more"] if len(flaws) > _TOLD else [])
-    return display_text(f"theme {path}: {'; '.join(first)}").replace("\n", " ")
+    return display_line(f"theme {path}: {'; '.join(first)}")
 
 
-def _shown(value: object) -> str:
+def _shorten_value(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -179,7 +179,7 @@ def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
     if grid.marked is not None:
         return [
             [
-                fit(f" {_starred(grid, row, col, cell - 2)}", cell)
+                fit(f" {_number_with_star(grid, row, col, cell - 2)}", cell)
                 for col in layout.columns.indices()
             ]
             for row in window.indices()
@@ -202,7 +202,7 @@ def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
     return [[f" {text} " for text in row] for row in zip(*columns, strict=True)]
 
 
-def _starred(grid: Grid, row: int, column: int, room: int) -> str:
+def _number_with_star(grid: Grid, row: int, column: int, room: int) -> str:
     """Return the number of a cell in at most `room` cells, and its star if it has one."""
     value = float(grid.values[row, column])
     if math.isnan(value) or grid.marked is None:

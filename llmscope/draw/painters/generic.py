@@ -22,7 +22,7 @@ from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.scale import BORDER, is_difference
 from llmscope.draw.styles import Styles
 from llmscope.figure import TRAINING_STEP, Axis, Figure, Focus
-from llmscope.figure.cursor import focused_index, reduced
+from llmscope.figure.cursor import focused_index, reduce_to_focus
 
 NARROWEST_CURVE = 4
 LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
@@ -31,7 +31,7 @@ LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
 
 def paint_heatmap(figure: Figure, canvas: Canvas) -> Painting:
     """Paint two axes as a grid, one axis as a grid of a single row."""
-    figure = reduced(figure, 2, canvas.focus)
+    figure = reduce_to_focus(figure, 2, canvas.focus)
     if len(figure.axes) == 1:
         figure = replace(
             figure, axes=(Axis("", ("",)), figure.axes[0]), values=figure.values[np.newaxis]
@@ -42,7 +42,7 @@ def paint_heatmap(figure: Figure, canvas: Canvas) -> Painting:
 def paint_table(figure: Figure, canvas: Canvas) -> Painting:
     """Paint numbers without colours: labels and values, or a grid of values."""
     width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
-    figure = reduced(figure, 2, focus)
+    figure = reduce_to_focus(figure, 2, focus)
     if len(figure.axes) == 2:
         grid = replace(heatmap_grid(figure, canvas), coloured=False, narrowest=7)
         return paint_grid(grid, width, height, style_set)
@@ -64,7 +64,7 @@ def paint_table(figure: Figure, canvas: Canvas) -> Painting:
 def paint_lines(figure: Figure, canvas: Canvas) -> Painting:
     """Paint curves along the last axis, one for each label of the axis before it."""
     width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
-    figure = reduced(figure, 2, focus)
+    figure = reduce_to_focus(figure, 2, focus)
     curves = np.atleast_2d(figure.values)
     finite = curves[np.isfinite(curves)]
     if not finite.size:
@@ -196,12 +196,12 @@ def heatmap_grid(figure: Figure, canvas: Canvas) -> Grid:
         unit=figure.unit,
         signed=is_difference(figure),
         corner=plain_text(rows.name, style_set.look.ascii),
-        marked=_marked(figure),
+        marked=_marked_cells(figure),
         note=_note(figure, style_set),
     )
 
 
-def _marked(figure: Figure) -> NDArray[np.bool_] | None:
+def _marked_cells(figure: Figure) -> NDArray[np.bool_] | None:
     """Return which cells `extra["marked"]` marks; None if the figure marks none."""
     marked = figure.extra.get("marked")
     if marked is None or np.shape(marked) != figure.values.shape:

@@ -96,7 +96,7 @@ def wrap_tokens(
     if before is not None and (before.width, before.ascii) == (width, ascii):
         if before.labels == labels:
             return before
-        kept_lines = _kept(before, labels)
+        kept_lines = _count_unchanged_lines(before, labels)
         if kept_lines:
             lines = list(before.lines[:kept_lines])
             known = before.line_of[: before.lines[kept_lines][0].position]
@@ -117,7 +117,7 @@ def wrap_tokens(
     return WrappedText(labels, width, ascii, tuple(lines), tuple(line_of))
 
 
-def _kept(before: WrappedText, labels: tuple[str, ...]) -> int:
+def _count_unchanged_lines(before: WrappedText, labels: tuple[str, ...]) -> int:
     """Return the number of lines that a change of the tokens leaves as they are."""
     shared, end = 0, min(len(labels), len(before.labels))
     while shared < end and labels[shared] == before.labels[shared]:
@@ -150,10 +150,10 @@ class _Wrapper:
         """Add a token."""
         *ended, last = label.split("\n")
         for part in ended:
-            self._put(position, _shown(part, self._ascii), goes_on=not part.startswith(" "))
+            self._put(position, _display_word(part, self._ascii), goes_on=not part.startswith(" "))
             self._put(position, (VISIBLE_ASCII if self._ascii else VISIBLE)["\n"], goes_on=True)
             self.close()
-        self._put(position, _shown(last, self._ascii), goes_on=not last.startswith(" "))
+        self._put(position, _display_word(last, self._ascii), goes_on=not last.startswith(" "))
 
     def close(self) -> None:
         """Finish the line."""
@@ -188,7 +188,7 @@ class _Wrapper:
 
 
 @lru_cache(maxsize=16384)
-def _shown(text: str, ascii: bool) -> str:  # noqa: A002
+def _display_word(text: str, ascii: bool) -> str:  # noqa: A002
     return display_text(text, ascii=ascii, cells=True)
 
 

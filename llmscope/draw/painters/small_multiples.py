@@ -97,7 +97,7 @@ def paint_small_multiples(figure: Figure, canvas: Canvas) -> Painting:
     room = height - 2 * words  # the text, and a blank row above it
     shape = (len(figure.axes[0]), len(figure.axes[1]), len(figure.axes[2]))
     layout = plan(shape, width, room, dots, chosen)
-    steps = scale.steps(_pooled(figure.values, layout.pool), len(ramp))
+    steps = scale.steps(_pool_blocks(figure.values, layout.pool), len(ramp))
     row = focused_index(figure.axes[1], focus)
     rows: list[Row] = []
     boxes: list[Box] = []
@@ -120,7 +120,7 @@ def paint_small_multiples(figure: Figure, canvas: Canvas) -> Painting:
     return Painting(tuple(rows), key, boxes=tuple(boxes), remark=_remark(figure, layout))
 
 
-def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
+def _pool_blocks(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
     """Return the maximum of each block, ignoring NaN, as [tile, row, column]."""
     if pool == 1:
         return values

@@ -49,8 +49,8 @@ def colors_of(look: RenderOptions) -> dict[str, Any]:
         | {name: _hex(getattr(styles, name).color) for name in ("bar", "plus", "minus")},
         "dark": theme.dark,
         "series": list(theme.categorical),
-        "sequential": _inked(along(_stops(theme.sequential), LEVELS), styles),
-        "diverging": _inked((*reversed(below[1:]), *above), styles),
+        "sequential": _add_text_colours(along(_stops(theme.sequential), LEVELS), styles),
+        "diverging": _add_text_colours((*reversed(below[1:]), *above), styles),
         "marks": grey or all(distance(color, other) < APART for color, other in ends),
     }
 
@@ -76,7 +76,7 @@ def _in_greys(theme: Theme) -> Theme:
     )
 
 
-def _inked(shades: tuple[RGB, ...], styles: Styles) -> list[list[str]]:
+def _add_text_colours(shades: tuple[RGB, ...], styles: Styles) -> list[list[str]]:
     """Return each background with the colour of text that is readable on it."""
     inked: list[Style] = [styles.on(Color.from_rgb(*shade)) for shade in shades]
     return [[_hex(style.bgcolor), _hex(style.color)] for style in inked]

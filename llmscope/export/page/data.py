@@ -14,7 +14,7 @@ from llmscope.draw.cells import plain_text
 from llmscope.draw.grid.labels import PROMPT_AXES, TOKEN_AXES, axis_labels, prompt_texts
 from llmscope.draw.kinds import kind_of
 from llmscope.draw.numbers import column
-from llmscope.draw.painters.walkthrough.values import seen_at
+from llmscope.draw.painters.walkthrough.values import visible_cell
 from llmscope.draw.scale import ENDS, Scale, is_difference, largest_magnitude
 from llmscope.draw.symbols import quoting_text
 from llmscope.export.page.colors import colors_of
@@ -115,14 +115,14 @@ def figure_data(
         "draw": figure.kind,
         "notes": notes,
         "axes": _axes(figure, focus, ascii_),
-        "values": packed(figure.values, "<f4"),
+        "values": pack_numbers(figure.values, "<f4"),
         "details": _details(figure, ascii_),
         **BY_FORM[figure.kind](figure, look, kind.even),
         **(kind.page(figure, look) if kind.page is not None else {}),
     }
 
 
-def packed(values: Any, dtype: str) -> dict[str, str]:
+def pack_numbers(values: Any, dtype: str) -> dict[str, str]:
     """Return numbers as base64 of their compressed bytes, which keeps all of them exactly.
 
     Args:
@@ -159,7 +159,7 @@ def _axes(figure: Figure, focus: Focus, ascii: bool) -> list[dict[str, Any]]:  #
     """Return the axes: `along` the tokens of the prompt or not, and `at`, what is selected."""
     at = [focused_index(axis, focus) for axis in figure.axes]
     if "seen" in figure.extra and focus.cell is not None and len(at) == 2:
-        at = list(seen_at(figure, focus.cell))
+        at = list(visible_cell(figure, focus.cell))
     return [
         {
             "name": plain_text(axis.name, ascii),
@@ -187,7 +187,7 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
             continue
         if value.dtype.kind in "iuf":
             label = plain_text(NAMES.get(name, str(name).replace("_", " ")), ascii)
-            details.append({"name": label, **packed(value, "<f8")})
+            details.append({"name": label, **pack_numbers(value, "<f8")})
     return details
 
 

@@ -68,14 +68,14 @@ def page_of(
     about = about or {}
     model = about.get("model", {}).get("spec")
     title = "llmscope" if model is None else f"llmscope · {model}"
-    parts = [f"<h1>{_shown(title)}</h1>"]
+    parts = [f"<h1>{_escape_html(title)}</h1>"]
     parts += [
-        f"<h2>{name}</h2>\n<pre>\n{_shown(about[key], lines=True)}</pre>"
+        f"<h2>{name}</h2>\n<pre>\n{_escape_html(about[key], lines=True)}</pre>"
         for key, name in (("prompt", "Prompt"), ("versus_prompt", "Prompt B"))
         if about.get(key) is not None
     ]
     if edits:
-        items = "".join(f"<li>{_shown(edit)}</li>" for edit in edits)
+        items = "".join(f"<li>{_escape_html(edit)}</li>" for edit in edits)
         parts.append(f"<h2>Edits</h2>\n<ol>{items}</ol>")
     program = ""
     if figures:
@@ -94,16 +94,16 @@ def page_of(
             f"<details>\n<summary>Where it came from</summary>\n<dl>\n{rows}\n</dl>\n</details>"
         )
     style = f":root{{{_variables(look)}}}\n{styles()}"
-    own_styles = " ".join(map(_allowed, (style, *_STYLE.findall(picture))))
+    own_styles = " ".join(map(_content_hash, (style, *_STYLE.findall(picture))))
     policy = f"default-src 'none'; style-src {own_styles}; base-uri 'none'; form-action 'none'"
     if program:
-        policy = f"default-src 'none'; script-src {_allowed(program)}{policy[18:]}"
+        policy = f"default-src 'none'; script-src {_content_hash(program)}{policy[18:]}"
         parts.append(f'<script type="module">{program}</script>')
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_shown(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"<title>{_escape_html(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
@@ -132,7 +132,7 @@ def _variables(look: RenderOptions) -> str:
     return f"color-scheme:{scheme};{declarations}"
 
 
-def _allowed(content: str) -> str:
+def _content_hash(content: str) -> str:
     digest = b64encode(sha256(content.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"
 
@@ -146,11 +146,11 @@ def _terms(record: Mapping[str, Any], before: str = "") -> list[str]:
             lines += _terms(value, f"{name} ")
         elif value not in (None, "", []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            lines.append(f"<dt>{_shown(name)}</dt><dd>{_shown(text)}</dd>")
+            lines.append(f"<dt>{_escape_html(name)}</dt><dd>{_escape_html(text)}</dd>")
     return lines
 
 
-def _shown(text: str, *, lines: bool = False) -> str:
+def _escape_html(text: str, *, lines: bool = False) -> str:
     """Return untrusted text sanitized and escaped for HTML; `lines` keeps line breaks."""
     harmless = [display_text(line) for line in text.split("\n")]
     return escape(("\n" if lines else " ").join(harmless).replace("\t", "    "))

@@ -42,7 +42,9 @@ def widget(
         raise WrongUseError("there is no figure to show", "llmscope.widget([figure])")
     for at, figure in enumerate(several):
         if not isinstance(figure, Figure):
-            raise WrongTypeError(f"figures[{at}] must be a figure, not {arguments.quoted(figure)}")
+            raise WrongTypeError(
+                f"figures[{at}] must be a figure, not {arguments.quote_value(figure)}"
+            )
     try:
         from llmscope.export.page.notebook import FigureWidget
     except ModuleNotFoundError as error:

@@ -69,7 +69,7 @@ def columns_in(declared: Sequence[Column], mode: str, axes: Sequence[str]) -> tu
     return (*by_name.values(), STATUS)
 
 
-def described(
+def table_metadata(
     columns: Sequence[Column], inputs: Sequence[str] = (), **about: Any
 ) -> dict[bytes, bytes]:
     """Return the metadata of a table.
@@ -191,7 +191,7 @@ class TableWriter:
             values = pyarrow.array([row[4].get(name) for row in self._held], kind)
             arrays.append(values.take(repeated))
         fields = [(column.name, arrow_type(column.type)) for column in self._columns]
-        about = described(self._columns, list(self._inputs), lens=self.lens, mode=self._mode)
+        about = table_metadata(self._columns, list(self._inputs), lens=self.lens, mode=self._mode)
         schema = pyarrow.schema([*fields, *self._inputs.items()], metadata=about)
         table = pyarrow.Table.from_arrays(arrays, schema=schema)
         self._put(table)

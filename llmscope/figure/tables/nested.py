@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def numbered(table: pyarrow.Table, lines: Sequence[int | None]) -> pyarrow.Table:
+def renumber_lines(table: pyarrow.Table, lines: Sequence[int | None]) -> pyarrow.Table:
     """Return the table with other lines.
 
     Args:
@@ -26,7 +26,7 @@ def numbered(table: pyarrow.Table, lines: Sequence[int | None]) -> pyarrow.Table
     return table.set_column(0, LINE.name, numbers)
 
 
-def nested(
+def nest_rows(
     name: str, table: pyarrow.Table, ends: Sequence[int], lines: Sequence[int | None]
 ) -> tuple[pyarrow.Field, pyarrow.Array]:
     """Return a table's rows as a column of lists, and the field, which keeps the table's metadata.
@@ -40,16 +40,16 @@ def nested(
     import pyarrow
 
     cuts = np.searchsorted(table[LINE.name].to_numpy(), [0, *ends])
-    struct = numbered(table, lines).to_struct_array().combine_chunks()
+    struct = renumber_lines(table, lines).to_struct_array().combine_chunks()
     lists = pyarrow.LargeListArray.from_arrays(pyarrow.array(cuts, "int64"), struct)
     return pyarrow.field(name, lists.type, metadata=table.schema.metadata), lists
 
 
-def unnested(table: pyarrow.Table, name: str, row: int) -> pyarrow.Table:
+def unnest_row(table: pyarrow.Table, name: str, row: int) -> pyarrow.Table:
     """Return the table that a row of a column holds, with its metadata.
 
     Args:
-        table: a table with a column as of `nested`.
+        table: a table with a column as of `nest_rows`.
         name: the name of the column.
         row: the row.
     """

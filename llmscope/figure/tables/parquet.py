@@ -40,7 +40,7 @@ SECONDS = 20.0
 
 
 @contextmanager
-def opened_parquet(name: str | BinaryIO, file_name: str) -> Iterator[pyarrow.parquet.ParquetFile]:
+def open_parquet(name: str | BinaryIO, file_name: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     """Yield a Parquet file; errors of it within the block are told in one line.
 
     Args:
@@ -75,7 +75,7 @@ def batches(
     """Yield the rows of some columns, a few at a time.
 
     Args:
-        file: the file, from `opened_parquet`.
+        file: the file, from `open_parquet`.
         name: its path, or the open file.
         columns: the columns that are read.
         file_name: the path as error messages print it.
@@ -239,14 +239,14 @@ def rehearse_footer(path: str) -> None:
 def rehearse_groups(path: str, block: Sequence[tuple[int, int]], columns: Sequence[str]) -> None:
     """Read row groups as `batches` does."""
     status = os.stat(path)
-    file = _kept_open(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    file = _open_once(path, status.st_ino, status.st_size, status.st_mtime_ns)
     for group, size in block:
         for batch in file.iter_batches(size, row_groups=[group], columns=list(columns)):
             batch.validate(full=True)
 
 
 @lru_cache(maxsize=1)
-def _kept_open(path: str, *_: int) -> pyarrow.parquet.ParquetFile:
+def _open_once(path: str, *_: int) -> pyarrow.parquet.ParquetFile:
     """Return a file, opened once for all of its row groups. Runs in the child.
 
     Args:

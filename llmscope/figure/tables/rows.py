@@ -99,7 +99,7 @@ def rows(figure: Figure, columns: Sequence[Column]) -> dict[str, Any]:
         columns: the lens's columns for the figure's mode.
     """
     shape = figure.values.shape
-    is_row = _kept(figure, columns)
+    is_row = _cells_with_row(figure, columns)
     places = np.flatnonzero(is_row.reshape(-1))
     columns_read: dict[str, Any] = {}
     names = [column.name for column in columns]
@@ -113,7 +113,7 @@ def rows(figure: Figure, columns: Sequence[Column]) -> dict[str, Any]:
     return columns_read
 
 
-def _kept(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
+def _cells_with_row(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
     """Return which cells have a row: those with a number in any column that varies."""
     known = np.zeros(figure.values.shape, bool)
     for column in columns:
@@ -170,7 +170,7 @@ def _values(
     return chosen
 
 
-def named(ids: NDArray[np.integer[Any]], names: Mapping[int, str]) -> list[str]:
+def texts_of_ids(ids: NDArray[np.integer[Any]], names: Mapping[int, str]) -> list[str]:
     """Return the texts of ids, in the order of `ids.ravel()`; empty for ids without a name."""
     return [names.get(token, "") for token in ids.ravel().tolist()]
 

@@ -49,12 +49,12 @@ def difference_figure(difference: ActivationDifference) -> Figure:
                 ["doubtful" if reading.doubt else "" for reading in difference.at(layer)]
                 for layer in range(shape[0])
             ],
-            "caption": tuple(_said(difference)),
+            "caption": tuple(_caption_lines(difference)),
         },
     )
 
 
-def _said(difference: ActivationDifference) -> Iterator[str]:
+def _caption_lines(difference: ActivationDifference) -> Iterator[str]:
     yield (
         f"B − A at the first {difference.tokens} tokens, mean of {difference.texts} texts; "
         f"after layer {difference.layer}:"

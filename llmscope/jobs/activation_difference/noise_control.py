@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.compare.weight_delta import merged
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 
 class NoControl(Exception):  # noqa: N818 - a finding
@@ -31,9 +31,9 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
     for name, before in a.module.named_parameters():
         printed = display_text(name)
         try:
-            after = _merged_parameter(b.module, name)
+            after = _merge_parameter(b.module, name)
         except Exception as error:  # modules of any kind, and PEFT's code
-            raise NoControl(f"B has no weight {printed} to compare: {told(error)}") from error
+            raise NoControl(f"B has no weight {printed} to compare: {error_line(error)}") from error
         if after is before:
             continue
         plain = (weight.is_floating_point() and not weight.is_meta for weight in (before, after))
@@ -46,7 +46,7 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
     return norms
 
 
-def _merged_parameter(model: Any, name: str) -> Tensor:
+def _merge_parameter(model: Any, name: str) -> Tensor:
     """Return a parameter with the adapter on its module merged."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)

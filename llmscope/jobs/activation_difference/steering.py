@@ -61,7 +61,7 @@ def steered_texts(
         vectors.append(noise * (torch.linalg.vector_norm(vector) / torch.linalg.vector_norm(noise)))
     steered_texts = []
     for beginning in beginnings[:EXAMPLES]:
-        texts = [_continued(instrumented, beginning.ids, layer, added) for added in vectors]
+        texts = [_generate_steered(instrumented, beginning.ids, layer, added) for added in vectors]
         plain, steered, other = (*texts, None)[:3]
         assert plain is not None
         assert steered is not None
@@ -69,7 +69,7 @@ def steered_texts(
     return tuple(steered_texts)
 
 
-def _continued(
+def _generate_steered(
     instrumented: InstrumentedModel, ids: Sequence[int], layer: int, vector: Tensor
 ) -> str:
     tokens = instrumented.model.tokens

@@ -73,7 +73,7 @@ class MostMoved:
     def to_list(self) -> list[Any]:
         """Return the tokens as numbers, texts, arrays and lists of these."""
         return [
-            [token.key, dict(token.about), *(_stored(stream) for stream in token.streams)]
+            [token.key, dict(token.about), *(_stream_bits(stream) for stream in token.streams)]
             for token in self._kept
         ]
 
@@ -119,7 +119,7 @@ class MostMoved:
         return records
 
 
-def _stored(stream: Tensor) -> list[Any]:
+def _stream_bits(stream: Tensor) -> list[Any]:
     """Return the name of a stream's dtype, and its bits as integers: numpy has no bfloat16."""
     whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[stream.element_size()]
     name = next(name for name, dtype in DTYPES.items() if dtype == stream.dtype)

@@ -24,9 +24,9 @@ from llmscope.jobs.compare.side import (
     reader_of,
     store,
 )
-from llmscope.jobs.compare.summary import summarized
+from llmscope.jobs.compare.summary import summarize_shards
 from llmscope.jobs.compare.table import ComparisonWriter, file_of_shard, groups
-from llmscope.jobs.compare.texts import tokenized
+from llmscope.jobs.compare.texts import tokenize_texts
 from llmscope.jobs.store import JobFolder, JobShare
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
@@ -123,7 +123,7 @@ def compare(
         how = how.within(first.model.anatomy.context)
         pace = JobProgress(progress, noun="text", source=source)
         with pace.noted_if_stopped(tell, " of A"):
-            ours = _stored(scope_a, first, source, how, out, pace)
+            ours = _run_and_store(scope_a, first, source, how, out, pace)
         scope_a.detach()
         del scope_a  # its memory is the second model's
         scope_b = load_b()
@@ -147,7 +147,7 @@ def compare(
     with pace.noted_if_stopped(tell, f" in {folder.shown}"):
         stored = list(writer.shards(source, pace))
     summary = {
-        **summarized(stored, (first.reader, theirs.reader), how),
+        **summarize_shards(stored, (first.reader, theirs.reader), how),
         **more,
         "models": "both at once" if together else "one after the other",
         **origins,
@@ -197,7 +197,7 @@ def _stable(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in origin.items() if name not in ("command", "threads")}
 
 
-def _stored(
+def _run_and_store(
     scope: Scope,
     first: _First,
     source: PromptSource,
@@ -220,7 +220,7 @@ def _stored(
     for number, lines in enumerate(windows(source.texts(), how.shard_size)):
         pace.seen += len(lines)
         digest, done = digest_of(lines)[:16], file_of_shard(out, number)
-        texts = [] if done.exists() else tokenized(first.model, lines, how)
+        texts = [] if done.exists() else tokenize_texts(first.model, lines, how)
         pace.resumed(len(lines) - len(texts))
         for at, group in groups(texts):
             key = Group(number, at, digest)

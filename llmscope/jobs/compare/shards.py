@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
-from llmscope.figure.tables.parquet import opened_parquet, read_table
+from llmscope.figure.tables.parquet import open_parquet, read_table
 from llmscope.jobs.compare.tokens import LayerSums
 from llmscope.support.lines import json_of
 from llmscope.support.text import display_text
@@ -135,7 +135,7 @@ class StoredShard:
         try:
             table = read_table(path, path, NUMBERS, path, checksums=True)
         except (OSError, ScopeError) as error:
-            raise _damaged(self.path) from error
+            raise _damage_error(self.path) from error
         return {name: np.array(table[name].to_numpy(), np.float64) for name in NUMBERS}
 
 
@@ -148,7 +148,7 @@ def read_shard(path: Path) -> StoredShard | None:
     if not os.path.lexists(path):
         return None
     try:
-        with opened_parquet(str(path), str(path)) as file:
+        with open_parquet(str(path), str(path)) as file:
             about = json_of((file.schema_arrow.metadata or {})[KEY])
         layers = about["layers"]
         return StoredShard(
@@ -160,7 +160,7 @@ def read_shard(path: Path) -> StoredShard | None:
             list(about["moved"]),
         )
     except (OSError, ValueError, LookupError, TypeError, ScopeError) as error:
-        raise _damaged(path) from error
+        raise _damage_error(path) from error
 
 
 def texts_digest(shards: Sequence[StoredShard]) -> str:
@@ -170,5 +170,5 @@ def texts_digest(shards: Sequence[StoredShard]) -> str:
     return hashlib.sha256("".join(f"{shard.digest}\n" for shard in shards).encode()).hexdigest()
 
 
-def _damaged(path: Path) -> ScopeError:
+def _damage_error(path: Path) -> ScopeError:
     return ScopeError(f"{display_text(str(path))} is damaged", "the same command without that file")

@@ -18,7 +18,7 @@ from llmscope.record.capture.prompts import prompt_from
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.batching import PromptRunner, why_alone
 from llmscope.support.fsync import make_folder, replace_file
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -161,7 +161,7 @@ class StoredSide:
             return [tensors[str(at)] for at in range(len(texts))]
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
-                f"{display_text(str(path))} cannot be read: {told(error)}",
+                f"{display_text(str(path))} cannot be read: {error_line(error)}",
                 f"another {option('out')}",
             ) from error
 
@@ -186,7 +186,7 @@ def store(folder: Path, group: Group, streams: Sequence[Tensor]) -> None:
         replace_file(file_of(folder, group), data)
     except OSError as error:
         raise ScopeError(
-            f"cannot keep the first model's streams: {told(error)}",
+            f"cannot keep the first model's streams: {error_line(error)}",
             f"another {option('out')} with more room, or {option('no-layers')}, which keeps "
             "the last stream alone",
         ) from error

@@ -21,7 +21,7 @@ from llmscope.support.bootstrap import Floats, Interval, bootstrap
 SCHEMA = 1
 
 
-def summarized(
+def summarize_shards(
     shards: Sequence[StoredShard], readers: tuple[Reader, Reader], how: CorpusComparison
 ) -> dict[str, Any]:
     """Return the statistics of a comparison, as JSON types.
@@ -59,18 +59,21 @@ def summarized(
         "tokens": len(kl),
         "kl": {
             "mean": float(kl.mean()),
-            "interval": _listed(intervals["kl"]),
+            "interval": _interval_list(intervals["kl"]),
             "median": median,
             "p90": p90,
             "p99": p99,
             "max": float(kl.max()),
         },
-        "same_top": {"share": float(same.mean()), "interval": _listed(intervals["same_top"])},
+        "same_top": {
+            "share": float(same.mean()),
+            "interval": _interval_list(intervals["same_top"]),
+        },
         "log_likelihood": {
             "a": float(log_p_a.mean()),
             "b": float(log_p_b.mean()),
             "b_minus_a": float(gain.mean()),
-            "interval": _listed(intervals["gain"]),
+            "interval": _interval_list(intervals["gain"]),
         },
         "perplexity": {"a": math.exp(-log_p_a.mean()), "b": math.exp(-log_p_b.mean())},
         "intervals": {
@@ -85,7 +88,7 @@ def summarized(
     }
 
 
-def _listed(interval: Interval) -> list[float] | None:
+def _interval_list(interval: Interval) -> list[float] | None:
     return None if interval is None else list(interval)
 
 

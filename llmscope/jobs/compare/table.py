@@ -24,7 +24,7 @@ from llmscope.jobs.compare.shards import (
     shard_bytes,
 )
 from llmscope.jobs.compare.side import Group, Side
-from llmscope.jobs.compare.texts import Text, tokenized
+from llmscope.jobs.compare.texts import Text, tokenize_texts
 from llmscope.jobs.compare.tokens import (
     LayerSums,
     PairedPredictions,
@@ -33,12 +33,12 @@ from llmscope.jobs.compare.tokens import (
     predictions,
     stream_differences,
 )
-from llmscope.jobs.snapshots.finished import packed, unpacked
+from llmscope.jobs.snapshots.finished import pack_value, unpack_value
 from llmscope.jobs.state import JobPasses
 from llmscope.jobs.store import JobShare
 from llmscope.record.capture.padded import SIZE, balanced, grouped
 from llmscope.support.fsync import Journal, make_folder, remove_left, writing
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -102,7 +102,7 @@ class ComparisonWriter:
 
     @property
     def _shown(self) -> str:
-        return display_text(str(self._out)).replace("\n", " ")
+        return display_line(self._out)
 
     def shards(self, source: PromptSource, pace: JobProgress) -> Iterator[StoredShard]:
         """Yield the shards of all texts, after making those that are missing.
@@ -117,7 +117,9 @@ class ComparisonWriter:
             path = file_of_shard(out, number)
             digest, stored = digest_of(lines), read_shard(path)
             if stored is None:
-                write(path, shard_bytes(self._made(number, lines, digest, pace)), force=True)
+                write(
+                    path, shard_bytes(self._compute_shard(number, lines, digest, pace)), force=True
+                )
                 stored = read_shard(path)
                 if self._journal is not None:
                     self._journal.clear()
@@ -129,10 +131,10 @@ class ComparisonWriter:
         if file_of_shard(out, number + 1).exists():
             raise ScopeError(f"{folder} was made of more texts", _again())
 
-    def _made(
+    def _compute_shard(
         self, number: int, lines: Sequence[PromptText], digest: str, pace: JobProgress
     ) -> ComparedShard:
-        texts = tokenized(self._model, lines, self._how)
+        texts = tokenize_texts(self._model, lines, self._how)
         lengths = {text.line for text in texts}
         shard = ComparedShard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
@@ -149,9 +151,9 @@ class ComparisonWriter:
         for at, group in passes:
             if (stored := finished.take(group)) is not None:
                 note, arrays = stored
-                some_results = unpacked(note["results"], arrays)
+                some_results = unpack_value(note["results"], arrays)
                 results.update(zip(group, map(_Result.from_list, some_results), strict=True))
-                moved.load(unpacked(note["moved"], arrays), self._readers)
+                moved.load(unpack_value(note["moved"], arrays), self._readers)
                 pace.resumed(len(group))
                 continue
             of_group = [texts[index] for index in group]
@@ -162,10 +164,10 @@ class ComparisonWriter:
             ours, theirs = (side.streams(key, of_group, rows) for side in self._sides)
             with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
                 for index, text, a, b in zip(group, of_group, ours, theirs, strict=True):
-                    results[index] = self._measured(text, (a, b), moved)
+                    results[index] = self._measure_text(text, (a, b), moved)
             arrays = dict[str, Any]()
-            listed = packed([results[index].to_list() for index in group], arrays)
-            finished.add(group, arrays, results=listed, moved=packed(moved.to_list(), arrays))
+            listed = pack_value([results[index].to_list() for index in group], arrays)
+            finished.add(group, arrays, results=listed, moved=pack_value(moved.to_list(), arrays))
             pace.done(len(group))
         pace.resumed(len(shard.skipped))
         for index, text in enumerate(texts):
@@ -174,7 +176,9 @@ class ComparisonWriter:
             shard.moved = moved.records(self._readers, self._how.layers, self._model.label)
         return shard
 
-    def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
+    def _measure_text(
+        self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved
+    ) -> _Result:
         begin = self._how.skip + 1
         following = torch.tensor(text.ids[begin:])
         predicted = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)

@@ -42,7 +42,9 @@ class Text:
         return between.join(self.pieces[:position])[-CONTEXT:]
 
 
-def tokenized(model: LoadedModel, lines: Sequence[PromptText], how: CorpusComparison) -> list[Text]:
+def tokenize_texts(
+    model: LoadedModel, lines: Sequence[PromptText], how: CorpusComparison
+) -> list[Text]:
     """Return the texts of a shard as a model reads them, without those that are too short.
 
     Raises:

@@ -36,7 +36,7 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.batching import PromptRunner
 from llmscope.support.arguments import LONGEST_TEXT
 from llmscope.support.fsync import Arrays, remove_left, remove_plain, replace_file, writing
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -111,7 +111,7 @@ def collect(
     check_places(sources)
     progress = progress or JobProgress()
     about = _about(scope, sources, how)
-    complete = opened(folder, about)
+    complete = read_finished_index(folder, about)
     if complete is not None:
         if complete.about.get(PROMPTS) != digest_of(_some(lines, how)):
             raise ScopeError(
@@ -143,7 +143,7 @@ def collect(
     return index
 
 
-def opened(folder: Path, about: dict[str, Any]) -> Index | None:
+def read_finished_index(folder: Path, about: dict[str, Any]) -> Index | None:
     """Return the index of a folder whose examples are complete; None if there is work to do.
 
     Raises:
@@ -156,7 +156,7 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
         return None
     except OSError as error:
         raise ScopeError(
-            f"cannot read {printed}: {told(error)}", f"another {option('out')}"
+            f"cannot read {printed}: {error_line(error)}", f"another {option('out')}"
         ) from error
     index = read_index(folder)
     if index is not None:
@@ -174,7 +174,7 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
     return index
 
 
-def emptied(folder: Path) -> None:
+def remove_examples(folder: Path) -> None:
     """Remove the examples in a folder, and nothing else.
 
     Raises:
@@ -188,7 +188,8 @@ def emptied(folder: Path) -> None:
             remove_plain(folder / name)
     except OSError as error:
         raise ScopeError(
-            f"cannot empty {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
+            f"cannot empty {display_text(str(folder))}: {error_line(error)}",
+            f"another {option('out')}",
         ) from error
 
 
@@ -267,7 +268,9 @@ class _Run:
             if read <= self.prompts and self._checked:
                 continue
             prompts = [(line, self._prompt(text)) for line, text in chunk]
-            counting = [(line, prompt) for line, prompt in prompts if self._counted(prompt).any()]
+            counting = [
+                (line, prompt) for line, prompt in prompts if self._counted_tokens(prompt).any()
+            ]
             if not self._checked and (read <= self.prompts or self.stored_prompts):
                 self._check_first(counting)
             if read <= self.prompts:
@@ -310,7 +313,7 @@ class _Run:
                 for source, collector in enumerate(self.collectors):
                     tokens, units, values = (arrays[f"{number}.{source}.{name}"] for name in STORED)
                     entries = Entries(tokens, units, values, len(collector.indices))
-                    collector.add(line, prompt.ids, self._counted(prompt), entries)
+                    collector.add(line, prompt.ids, self._counted_tokens(prompt), entries)
 
     def _run(self, group: Sequence[int], chunk: Sequence[tuple[int, Prompt]]) -> Arrays:
         """Run a pass, and return what the units of each source do, by prompt and source.
@@ -352,7 +355,7 @@ class _Run:
         tokens, length = self._scope.encode(text[:LONGEST_TEXT]), self._length
         return Prompt(tokens.ids[:length], tokens.pieces[:length], tokens.special[:length])
 
-    def _counted(self, prompt: Prompt) -> NDArray[np.bool_]:
+    def _counted_tokens(self, prompt: Prompt) -> NDArray[np.bool_]:
         """Return which tokens count. [token]"""
         counting = Counting() if self._how.every_token else CONTENT
         mask = np.zeros(len(prompt), dtype=bool)

@@ -174,11 +174,11 @@ def priorities(key: int, indices: Ints, line: int, positions: Ints) -> NDArray[n
     """
     word = np.full(len(indices), key, dtype=np.uint64)
     for part in (indices.astype(np.uint64), np.uint64(line), positions.astype(np.uint64)):
-        word = _mixed(word + np.uint64(_GOLDEN) + part)
+        word = _mix_bits(word + np.uint64(_GOLDEN) + part)
     return (word >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix_bits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return splitmix64's mix of each number, which any change of a bit changes entirely."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(_ONE)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(_TWO)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.examples.sources import FeatureSource, HeadSource, NeuronSource, UnitSource
-from llmscope.learned.dictionaries.catalog import Given, header_of, headers_of, loaded
+from llmscope.learned.dictionaries.catalog import Given, header_of, headers_of, load_weights
 from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.examples.request import FeatureRequest
 
@@ -40,7 +40,7 @@ def sources_for(
     if features:
         headers = headers_of(dictionaries, model, progress)
         for header, chosen in _by_dictionary(headers, features):
-            sources.append(FeatureSource(loaded(header, model), chosen))
+            sources.append(FeatureSource(load_weights(header, model), chosen))
     sources += [NeuronSource(layer, indices) for layer, indices in (neurons or {}).items()]
     sources += [HeadSource(layer, indices) for layer, indices in (heads or {}).items()]
     return sources

@@ -157,7 +157,7 @@ class NeuronSource(UnitSource):
         Raises:
             ScopeError: it has not, or their activations cannot be trusted.
         """
-        count = _checked(recording, self.layer, lambda: self._first(recording)).shape[-1]
+        count = _check_readable(recording, self.layer, lambda: self._first(recording)).shape[-1]
         _check_verdict(verdicts, "activations", self.layer, "neurons")
         _check_count("neuron", self.layer, self.indices, count)
 
@@ -202,7 +202,7 @@ class HeadSource(UnitSource):
         Raises:
             ScopeError: it has not, or their outputs cannot be trusted.
         """
-        first = _checked(recording, self.layer, lambda: self._outputs(recording, range(1)))
+        first = _check_readable(recording, self.layer, lambda: self._outputs(recording, range(1)))
         _check_verdict(verdicts, "patterns", self.layer, "heads")
         _check_count("head", self.layer, self.indices, first.shape[1])
         layer = recording.model.anatomy.layers[self.layer]
@@ -212,7 +212,7 @@ class HeadSource(UnitSource):
                 "neurons or features",
             )
         with torch.no_grad():
-            rows = [_written_by(layer, first, index) for index in self.indices]
+            rows = [_head_rows(layer, first, index) for index in self.indices]
         self._rows = torch.stack(rows) * layer.scale("attention_write")
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class HeadSource(UnitSource):
         return head_outputs(recording, self.layer, rows)
 
 
-def _written_by(layer: Layer, outputs: Tensor, head: int) -> Tensor:
+def _head_rows(layer: Layer, outputs: Tensor, head: int) -> Tensor:
     """Return a head's rows of the output projection, in float32. [head width, width]
 
     Args:
@@ -249,7 +249,7 @@ def _written_by(layer: Layer, outputs: Tensor, head: int) -> Tensor:
     return layer.projected(probe.flatten(1)).float() - bias
 
 
-def _checked(recording: Recording, layer: int, read: Callable[[], Tensor]) -> Tensor:
+def _check_readable(recording: Recording, layer: int, read: Callable[[], Tensor]) -> Tensor:
     """Return what is read of a layer.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_direction.estimators import ScoreLine, along, fitted, platt, sigmoid
+from llmscope.jobs.fit_direction.estimators import ScoreLine, along, fit_line, platt, sigmoid
 from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import Flags, dealt, labels_of
 from llmscope.jobs.fit_direction.streams import Floats
@@ -62,7 +62,7 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
     """Return accuracy and AUC of scores, with bootstrap intervals over groups. [text]"""
     labels, groups = texts.labels, np.unique(texts.groups, return_inverse=True)[1]
     once = np.ones((1, len(labels)))
-    values = [float(draws[0]) for draws in weighted(scores, labels, once)]
+    values = [float(draws[0]) for draws in score_weighted(scores, labels, once)]
     count = int(groups.max()) + 1
     if count < 2:
         return ProbeScores(*(Interval(value, None, None) for value in values))
@@ -70,7 +70,7 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
     drawn = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [draw, group]
     size = max(1, BLOCK // len(scores))
     parts = [
-        weighted(scores, labels, drawn[start : start + size][:, groups].astype(np.float64))
+        score_weighted(scores, labels, drawn[start : start + size][:, groups].astype(np.float64))
         for start in range(0, DRAWS, size)
     ]
     drawn_scores = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
@@ -84,7 +84,7 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
     )
 
 
-def weighted(scores: Floats, labels: Flags, weights: Floats) -> tuple[Floats, Floats]:
+def score_weighted(scores: Floats, labels: Flags, weights: Floats) -> tuple[Floats, Floats]:
     """Return accuracy and AUC for weights of the texts. [draw]; NaN without one of the classes
 
     The AUC is the share of pairs of a positive and a negative text in which the positive one has
@@ -130,7 +130,7 @@ def out_of_fold(method: str, x: Floats, examples: Sequence[LabelledText], seed: 
                 f"the training set has too few groups of both labels: {len(order)}",
                 f"more groups, or a smaller {option('test-share')}",
             )
-        scores[in_fold] = fitted(method, x[~in_fold], labels[~in_fold]).score(x[in_fold])
+        scores[in_fold] = fit_line(method, x[~in_fold], labels[~in_fold]).score(x[in_fold])
     return scores
 
 
@@ -163,7 +163,7 @@ def chances_of(line: ScoreLine, slope: float, intercept: float, x: Floats) -> Fl
     return sigmoid(slope * line.score(x) + intercept)
 
 
-def shuffled(labels: Flags, lines: NDArray[np.int64], random: np.random.Generator) -> Flags:
+def shuffle_labels(labels: Flags, lines: NDArray[np.int64], random: np.random.Generator) -> Flags:
     """Return shuffled labels: those of a pair change places or not, the others are permuted."""
     changed = labels.copy()
     of_pair: dict[int, list[int]] = {}
@@ -186,8 +186,8 @@ def with_shuffled_labels(
     for _ in range(draws):
         labels = texts.labels.copy()
         for part in (test, ~test):
-            labels[part] = shuffled(texts.labels[part], texts.lines[part], random)
-        line = fitted(method, x[~test], labels[~test])
+            labels[part] = shuffle_labels(texts.labels[part], texts.lines[part], random)
+        line = fit_line(method, x[~test], labels[~test])
         scores.append(_once(line.score(x[test]), labels[test]))
     return _spread(scores)
 
@@ -206,7 +206,7 @@ def with_random_directions(
 
 
 def _once(scores: Floats, labels: Flags) -> tuple[float, float]:
-    accuracy, auc = weighted(scores, labels, np.ones((1, len(labels))))
+    accuracy, auc = score_weighted(scores, labels, np.ones((1, len(labels))))
     return float(accuracy[0]), float(auc[0])
 
 

@@ -145,7 +145,7 @@ def dose_response(
             values = stored[1]["values"]
         else:
             prompt = prompt_from(runner.recorder.model, examples[at].text + measure.suffix)
-            values = _measured(runner, prompt, layer, added, measure)
+            values = _measure_added(runner, prompt, layer, added, measure)
             passes.add([at], {"values": values})
         moved = (values[1:] - values[0]).reshape(len(vectors), len(strengths))
         changes[row] = np.insert(moved, STEPS, 0, axis=1)  # no dose, no change
@@ -209,7 +209,7 @@ def _random(direction: Tensor, count: int, random: np.random.Generator) -> list[
 
 
 @torch.no_grad()
-def _measured(
+def _measure_added(
     runner: PromptRunner,
     prompt: Prompt,
     layer: int,

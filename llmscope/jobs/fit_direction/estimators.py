@@ -52,7 +52,7 @@ def has_sklearn() -> bool:
     return find_spec("sklearn") is not None
 
 
-def fitted(method: str, x: Floats, labels: Flags) -> ScoreLine:
+def fit_line(method: str, x: Floats, labels: Flags) -> ScoreLine:
     """Return the line of a method for rows with labels of both kinds.
 
     Args:
@@ -68,16 +68,18 @@ def fitted(method: str, x: Floats, labels: Flags) -> ScoreLine:
     if method == "mean":
         return along(x[labels].mean(0) - x[~labels].mean(0), x, labels)
     weight, bias = (_lda if method == "lda" else _logistic)(x, labels)
-    return _scaled(weight, x, labels, decides=-bias / float(np.linalg.norm(weight) or 1))
+    return _scale_to_means(weight, x, labels, decides=-bias / float(np.linalg.norm(weight) or 1))
 
 
 def along(direction: Floats, x: Floats, labels: Flags) -> ScoreLine:
     """Return the line along a direction, turned towards the positive class, decided half-way."""
     gap = float((x[labels].mean(0) - x[~labels].mean(0)) @ direction)
-    return _scaled(direction if gap >= 0 else -direction, x, labels)
+    return _scale_to_means(direction if gap >= 0 else -direction, x, labels)
 
 
-def _scaled(weight: Floats, x: Floats, labels: Flags, decides: float | None = None) -> ScoreLine:
+def _scale_to_means(
+    weight: Floats, x: Floats, labels: Flags, decides: float | None = None
+) -> ScoreLine:
     """Return the line along a direction, as long as the means of the classes are apart along it.
 
     Args:

@@ -25,7 +25,7 @@ from llmscope.jobs.fit_direction.controls import (
     with_shuffled_labels,
 )
 from llmscope.jobs.fit_direction.dose import DoseRule, dose_response, measure_for
-from llmscope.jobs.fit_direction.estimators import ScoreLine, check_method, fitted, has_sklearn
+from llmscope.jobs.fit_direction.estimators import ScoreLine, check_method, fit_line, has_sklearn
 from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import Flags, choose_test, labels_of, leak
 from llmscope.jobs.fit_direction.streams import (
@@ -101,6 +101,8 @@ def fit_direction(
     check_position(fit.position)
     count = len(scope.loaded_model.anatomy.layers)
     layers = _layers(fit.layers, count)
+    if fit.dose_layer is not None:
+        _check_dose_layer(_layers((fit.dose_layer,), count)[0], layers)
     split = fit.split or ("file" if examples[0].part else "group")
     test = choose_test(examples, split, fit.test_share, fit.seed)
     train, test_texts = list(_part(examples, ~test)), list(_part(examples, test))
@@ -132,10 +134,6 @@ def fit_direction(
             progress.stage("measuring layers", (row + 1) / len(layers))
         best = min(probes, key=lambda layer: probes[layer].figures.log_loss)
         dosed = best if fit.dose_layer is None else _layers((fit.dose_layer,), count)[0]
-        if dosed not in probes:
-            raise ScopeError(
-                f"no direction was fitted after layer {dosed}", f"a layer of {option('layer')}"
-            )
         dose = None
         if fit.dose is not None:
             measure = measure_for(runner, fit.dose, probes, dosed, fit.position)
@@ -169,6 +167,14 @@ def _layers(chosen: Sequence[int] | None, count: int) -> tuple[int, ...]:
     return tuple(sorted({layer % count for layer in (range(count) if chosen is None else chosen)}))
 
 
+def _check_dose_layer(dosed: int, layers: Sequence[int]) -> None:
+    """Raise `ScopeError` unless a direction is fitted after the layer of the dose."""
+    if dosed not in layers:
+        raise ScopeError(
+            f"no direction is fitted after layer {dosed}", f"a layer of {option('layer')}"
+        )
+
+
 def _part(examples: Sequence[LabelledText], chosen: Flags) -> Iterator[LabelledText]:
     return (
         example for example, is_chosen in zip(examples, chosen.tolist(), strict=True) if is_chosen
@@ -179,7 +185,7 @@ def _probe(x: Floats, examples: Sequence[LabelledText], test: Flags, fit: Direct
     """Return the direction after one layer, measured. `x`: [text, width]"""
     labels, texts = labels_of(examples), Texts.of(examples)
     train = list(_part(examples, ~test))
-    line = fitted(fit.method, x[~test], labels[~test])
+    line = fit_line(fit.method, x[~test], labels[~test])
     slope, intercept, loss = probability(
         out_of_fold(fit.method, x[~test], train, fit.seed), labels[~test]
     )
@@ -202,7 +208,7 @@ def _cosines(
     cosines = {}
     for other in METHODS if has_sklearn() else ():
         if other != method:
-            theirs = fitted(other, x, labels).direction
+            theirs = fit_line(other, x, labels).direction
             norms = np.linalg.norm(line.direction) * np.linalg.norm(theirs)
             cosines[other] = float(line.direction @ theirs / norms)
     return cosines

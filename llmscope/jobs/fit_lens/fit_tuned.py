@@ -110,7 +110,7 @@ def fit_tuned(
     _check_room(width, layers)
     about = _about(model, fit)
     state_file = JobState(fit.checkpoint, {**about, "rate": fit.rate}, entry=ENTRY)
-    sums, steps = _resumed(state_file, layers, width)
+    sums, steps = _resume_or_begin(state_file, layers, width)
     if sums.prompts:
         more = f" and {amount(steps.done, 'step')}" if steps.done else ""
         note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
@@ -326,7 +326,7 @@ class _Steps:
             optimiser.state[parameter] = {"step": torch.tensor(float(self.done)), **moments}
 
 
-def _resumed(state_file: JobState, layers: int, width: int) -> tuple[_Regression, _Steps]:
+def _resume_or_begin(state_file: JobState, layers: int, width: int) -> tuple[_Regression, _Steps]:
     """Return the sums and the steps of an earlier run, or new ones.
 
     Raises:

@@ -22,7 +22,7 @@ from llmscope.models.loading.memory import ran_out
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recorder import Recorder
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 TOKENS = {"cpu": 512}
 """Most tokens of a batch of copies. On two cores SmolLM2 takes 189 ms a row in batches of 512
@@ -67,7 +67,11 @@ def jacobian_rows(
     device = model.device
     index = torch.tensor(list(places), device=device)
     shape = batch, len(ids), model.anatomy.width
-    with torch.enable_grad(), _frozen(model.module), _caught(recorder, streams, shape) as caught:
+    with (
+        torch.enable_grad(),
+        _freeze_parameters(model.module),
+        _catch_streams(recorder, streams, shape) as caught,
+    ):
         recorder.run([list(ids)] * batch, grad=True, last=0)
         last = caught[len(model.anatomy.layers)]
         sources = [caught[stream] for stream in streams]
@@ -82,7 +86,7 @@ def jacobian_rows(
                 if ran_out(error):
                     raise
                 raise ScopeError(
-                    f"no gradient comes back through the model: {told(error)}", "a tuned lens"
+                    f"no gradient comes back through the model: {error_line(error)}", "a tuned lens"
                 ) from error
             for stream, grad in zip(streams, grads, strict=True):
                 here = index.to(grad.device)
@@ -91,7 +95,7 @@ def jacobian_rows(
 
 
 @contextmanager
-def _caught(
+def _catch_streams(
     recorder: Recorder, streams: Sequence[int], shape: tuple[int, int, int]
 ) -> Iterator[dict[int, Tensor]]:
     """Keep streams of the pass within with their graph, which begins at the first of them.
@@ -150,7 +154,7 @@ def _check_stream(hidden: Tensor, shape: tuple[int, int, int], again: bool) -> N
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def _freeze_parameters(model: nn.Module) -> Iterator[None]:
     """Let no parameter require a gradient within, so that the graph holds activations alone."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:

@@ -15,7 +15,7 @@ OF_A_SHARD = ("n_prompts", "shard", "standard_error", "n_layers")
 MOST_PROMPTS = 10**12
 
 
-def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
+def merge_lenses(lenses: Sequence[LearnedLens]) -> LearnedLens:
     """Return the mean of lenses, weighted by their prompts.
 
     The standard error of the mean follows from theirs, as their prompts are independent. Held-out

@@ -60,7 +60,7 @@ class FinishedPasses:
         note, arrays = stored
         rows = [
             PromptRow(self._window[index], **dict(zip(_WITHIN_ROW, values, strict=True)))
-            for index, values in zip(indices, unpacked(note["rows"], arrays), strict=True)
+            for index, values in zip(indices, unpack_value(note["rows"], arrays), strict=True)
         ]
         self.count(len(rows), sum(bool(row.error) for row in rows))
         return rows
@@ -83,7 +83,7 @@ class FinishedPasses:
         arrays: Arrays = {}
         try:
             values = [[getattr(row, name) for name in _WITHIN_ROW] for row in rows]
-            note = packed(values, arrays)
+            note = pack_value(values, arrays)
         except TypeError:
             return
         lines = [_line_record(self._window[index]) for index in indices]
@@ -113,7 +113,7 @@ def finished_rows(journal: Journal) -> dict[int, list[PromptRow]]:
     shards: dict[int, dict[int, PromptRow]] = {}
     for note, arrays in journal.records():
         lines = [PromptLine(*line) for line in note.get("lines", ())]
-        for line, values in zip(lines, unpacked(note["rows"], arrays), strict=False):
+        for line, values in zip(lines, unpack_value(note["rows"], arrays), strict=False):
             row = PromptRow(line, **dict(zip(_WITHIN_ROW, values, strict=True)))
             shards.setdefault(note["shard"], {})[line.number] = row
     return {shard: [rows[at] for at in sorted(rows)] for shard, rows in shards.items()}
@@ -139,8 +139,8 @@ def _digest(line: PromptLine) -> str:
     return hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
 
 
-def packed(value: Any, arrays: Arrays) -> Any:
-    """Return a value as JSON types from which `unpacked` makes the same one again.
+def pack_value(value: Any, arrays: Arrays) -> Any:
+    """Return a value as JSON types from which `unpack_value` makes the same one again.
 
     Args:
         value: figures and what they consist of, and numbers, texts, arrays and lists, tuples and
@@ -159,27 +159,27 @@ def packed(value: Any, arrays: Arrays) -> Any:
         arrays[name] = np.asarray(value)
         return {"array" if isinstance(value, np.ndarray) else "number": name}
     if type(value) is list:
-        return [packed(item, arrays) for item in value]
+        return [pack_value(item, arrays) for item in value]
     if type(value) is tuple:
-        return {"tuple": [packed(item, arrays) for item in value]}
+        return {"tuple": [pack_value(item, arrays) for item in value]}
     if isinstance(value, Mapping):
         items = value.items()
-        return {"map": [[packed(key, arrays), packed(item, arrays)] for key, item in items]}
+        return {"map": [[pack_value(key, arrays), pack_value(item, arrays)] for key, item in items]}
     if isinstance(value, Axis | Figure | Verdict):
-        values = [packed(getattr(value, field.name), arrays) for field in fields(value)]
+        values = [pack_value(getattr(value, field.name), arrays) for field in fields(value)]
         return {"of": type(value).__name__, "fields": values}
     raise TypeError(f"a {type(value).__name__}")
 
 
-def unpacked(note: Any, arrays: Mapping[str, Any]) -> Any:
-    """Return the value that `packed` was given.
+def unpack_value(note: Any, arrays: Mapping[str, Any]) -> Any:
+    """Return the value that `pack_value` was given.
 
     Args:
         note: what it returned.
         arrays: the arrays that it gave.
     """
     if isinstance(note, list):
-        return [unpacked(item, arrays) for item in note]
+        return [unpack_value(item, arrays) for item in note]
     if not isinstance(note, dict):
         return note
     if "array" in note:
@@ -187,9 +187,9 @@ def unpacked(note: Any, arrays: Mapping[str, Any]) -> Any:
     if "number" in note:
         return arrays[note["number"]][()]
     if "tuple" in note:
-        return tuple(unpacked(item, arrays) for item in note["tuple"])
+        return tuple(unpack_value(item, arrays) for item in note["tuple"])
     if "map" in note:
-        return {unpacked(key, arrays): unpacked(item, arrays) for key, item in note["map"]}
+        return {unpack_value(key, arrays): unpack_value(item, arrays) for key, item in note["map"]}
     cls = _CLASSES[note["of"]]
-    values = (unpacked(item, arrays) for item in note["fields"])
+    values = (unpack_value(item, arrays) for item in note["fields"])
     return cls(**dict(zip((field.name for field in fields(cls)), values, strict=True)))

@@ -46,7 +46,7 @@ class ReadLine:
         return bool(self.edits) or self.focus.versus_prompt is not None
 
 
-def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> ReadLine:
+def options_of_line(scope: Scope, line: PromptLine, looking: PromptJob) -> ReadLine:
     """Return what is asked of a line, with its own options in place of the batch's.
 
     Raises:
@@ -54,7 +54,7 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> ReadLine:
     """
     if line.prompt is None:
         raise ScopeError(line.error)
-    in_line = {name: line.inputs[name] for name in OWN if _given(line.inputs.get(name))}
+    in_line = {name: line.inputs[name] for name in OWN if _is_given(line.inputs.get(name))}
     focus, edits = looking.focus, looking.edits
     known = options()
     for name in TOKENS:
@@ -93,7 +93,7 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> ReadLine:
     return ReadLine(text, prompt, focus, edits)
 
 
-def _given(value: Any) -> bool:
+def _is_given(value: Any) -> bool:
     return value is not None and value != "" and value == value  # NaN: an empty cell
 
 

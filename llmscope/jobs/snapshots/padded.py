@@ -13,8 +13,8 @@ from llmscope.export.split import halves
 from llmscope.figure import Figure
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.lenses import lens
-from llmscope.scope.figures import resolved
-from llmscope.support.text import told
+from llmscope.scope.figures import resolve_focus
+from llmscope.support.text import error_line
 
 if TYPE_CHECKING:
     from llmscope.lenses.base import RankRange
@@ -103,7 +103,7 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
             ]
         for both in pairs:
             pair = tuple(_figures(scope, recording, at_end) for recording in both)
-            focus = resolved(scope, both[1], at_end.focus)
+            focus = resolve_focus(scope, both[1], at_end.focus)
             for figure, other in zip(*pair, strict=True):
                 ties = {
                     name: partial(tied, other, both[1], focus, BOUND)
@@ -113,14 +113,14 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
                 if apart:
                     return f"{figure.lens} would differ from single runs: {apart}"
     except Exception as error:  # models without batch support raise anything
-        return f"the model does not take them: {told(error)}"
+        return f"the model does not take them: {error_line(error)}"
     finally:
         scope.forget()
     return ""
 
 
 def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> tuple[Figure, ...]:
-    return looking.figures(scope, recording, resolved(scope, recording, looking.focus))
+    return looking.figures(scope, recording, resolve_focus(scope, recording, looking.focus))
 
 
 def difference(

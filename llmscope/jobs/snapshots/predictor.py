@@ -11,16 +11,16 @@ from llmscope.corpus.records.prompts import PromptLine, prompt_line
 from llmscope.edits.parse import parse
 from llmscope.errors import ScopeError, WrongValueError
 from llmscope.figure.tables import Column
-from llmscope.figure.tables.nested import nested, numbered
+from llmscope.figure.tables.nested import nest_rows, renumber_lines
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
 from llmscope.jobs.snapshots.rows import rows_of
 from llmscope.jobs.snapshots.shards import TENSORS, PromptRow, Tables, tensors_of
-from llmscope.jobs.snapshots.staged import unstaged
+from llmscope.jobs.snapshots.staged import read_staged
 from llmscope.lenses import focus_from
 from llmscope.lenses import lens as lens_called
 from llmscope.scope.figures import EVERY, name_and_mode
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 if TYPE_CHECKING:
     import pyarrow
@@ -79,7 +79,7 @@ class Predictor:
         names, modes = tuple(lens_called(name).name for name, _ in entries), []
         for name, mode in entries:
             if mode and mode not in lens_called(name).modes:
-                raise WrongValueError(f"{name} has no mode {quoted(mode)}")
+                raise WrongValueError(f"{name} has no mode {quote_value(mode)}")
             modes += [(name, mode)] if mode else []
         if system is not None and not chat:
             raise WrongValueError("system takes chat=True")
@@ -114,9 +114,11 @@ class Predictor:
         numbers = batch["line"].to_pylist() if known else [None] * len(lines)
         _, tables = self._tables(lines, rest, InputColumns(kinds))
         if self._flat is not None:
-            return numbered(tables[self._flat], numbers) if self._flat in tables else batch[:0]
+            return (
+                renumber_lines(tables[self._flat], numbers) if self._flat in tables else batch[:0]
+            )
         ends = range(1, len(lines) + 1)
-        columns = [nested(name, table, ends, numbers) for name, table in tables.items()]
+        columns = [nest_rows(name, table, ends, numbers) for name, table in tables.items()]
         return pyarrow.Table.from_arrays(
             [array for _, array in columns], schema=pyarrow.schema([field for field, _ in columns])
         )
@@ -167,13 +169,13 @@ class ShardPredictor(Predictor):
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Return the row of a shard, with the raw arrays if they are kept."""
         (records,) = batch["prompts"].to_pylist()
-        pairs = unstaged(records)
+        pairs = read_staged(records)
         lines, typed = [line for line, _ in pairs], [inputs for _, inputs in pairs]
         rows, tables = self._tables(lines, typed, self._of_batch.inputs)
         shard = batch.select(["shard"])
         numbers = [line.number for line in lines]
         for name, table in tables.items():
-            shard = shard.append_column(*nested(name, table, [len(lines)], numbers))
+            shard = shard.append_column(*nest_rows(name, table, [len(lines)], numbers))
         if self._of_batch.tensors:
             named = [replace(row, line=line) for row, line in zip(rows, lines, strict=True)]
             shard = shard.append_column(TENSORS, [[tensors_of(named)]])

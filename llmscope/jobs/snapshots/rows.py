@@ -11,11 +11,11 @@ from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Focus
 from llmscope.jobs.snapshots.finished import FinishedPasses
 from llmscope.jobs.snapshots.job import PromptJob, look_ahead
-from llmscope.jobs.snapshots.own_options import ReadLine, asked_of
+from llmscope.jobs.snapshots.own_options import ReadLine, options_of_line
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.shards import PromptRow
-from llmscope.scope.figures import resolved
-from llmscope.support.text import told
+from llmscope.scope.figures import resolve_focus
+from llmscope.support.text import error_line
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -55,7 +55,7 @@ def rows_of(
     readable: dict[int, ReadLine] = {}
     for index, line in enumerate(window):
         with _ErrorAsRow(rows, index, line):
-            readable[index] = asked_of(scope, line, looking)
+            readable[index] = options_of_line(scope, line, looking)
     done(len(rows), len(rows))
     prompts = {at: line.prompt for at, line in readable.items() if not line.alone}
     padded = [] if together is None else together.batches(prompts)
@@ -87,8 +87,8 @@ def _single(
 ) -> None:
     """Fill in the row of a prompt that runs alone."""
     with _ErrorAsRow(rows, index, window[index]):
-        recording = _recorded(scope, line, looking)
-        focus = resolved(scope, recording, line.focus)
+        recording = _record_line(scope, line, looking)
+        focus = resolve_focus(scope, recording, line.focus)
         rows[index] = _row(scope, window[index], recording, focus, looking)
 
 
@@ -109,7 +109,7 @@ def _batch(
     for index, read_line in readable.items():
         with _ErrorAsRow(rows, index, window[index]):
             recording = recordings.get(index) or together.record(scope, [read_line.prompt])[0]
-            placed[index] = recording, resolved(scope, recording, read_line.focus)
+            placed[index] = recording, resolve_focus(scope, recording, read_line.focus)
     with _enough_memory():
         look_ahead(scope, list(placed.values()), looking)
     for index, (recording, focus) in placed.items():
@@ -117,7 +117,7 @@ def _batch(
             rows[index] = _row(scope, window[index], recording, focus, looking)
 
 
-def _recorded(scope: Scope, line: ReadLine, looking: PromptJob) -> Recording:
+def _record_line(scope: Scope, line: ReadLine, looking: PromptJob) -> Recording:
     return scope.record(
         line.text,
         fresh=True,
@@ -166,7 +166,7 @@ class _ErrorAsRow:
         elif isinstance(error, ScopeError):
             reason = error.message
         elif isinstance(error, ValueError):
-            reason = told(error)
+            reason = error_line(error)
         else:
             return False
         self._rows[self._index] = PromptRow(self._line, error=reason)

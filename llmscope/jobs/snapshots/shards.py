@@ -29,12 +29,12 @@ from llmscope.figure.tables.arrow import (
     TableBuilder,
     TableWriter,
     arrow_type,
-    described,
     described_in,
     input_names,
     parquet_bytes,
+    table_metadata,
 )
-from llmscope.figure.tables.parquet import is_too_large, opened_parquet, read_table
+from llmscope.figure.tables.parquet import is_too_large, open_parquet, read_table
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.lenses import lens
 from llmscope.support.storage import LocalStorage, Storage
@@ -158,9 +158,9 @@ class Tables:
             name: the shard's name.
             rows: the results of its prompts.
         """
-        inputs, of_lenses = self._given(rows), dict[str, bytes]()
+        inputs, of_lenses = self._input_values(rows), dict[str, bytes]()
         for chosen in self._job.lenses:
-            data = self._added(self._of_lens(TableWriter, chosen), rows, inputs).finish()
+            data = self._add_rows(self._of_lens(TableWriter, chosen), rows, inputs).finish()
             if data is not None:
                 of_lenses[chosen] = data
         other_tables = (self._prompts(rows, inputs), self._verdicts(rows))
@@ -178,10 +178,10 @@ class Tables:
             rows: the results of the prompts.
         """
         tables: dict[str, pyarrow.Table] = {}
-        inputs = self._given(rows)
+        inputs = self._input_values(rows)
         for chosen in self._job.lenses:
             builder = self._of_lens(TableBuilder, chosen, self._known(chosen))
-            table = self._added(builder, rows, inputs).table()
+            table = self._add_rows(builder, rows, inputs).table()
             if table is not None:
                 tables[chosen], self.columns[chosen] = table, builder.columns
         tables[PROMPTS], tables[VERDICTS] = self._prompts(rows, inputs), self._verdicts(rows)
@@ -201,7 +201,7 @@ class Tables:
         of_lenses = {chosen: parquet_bytes(tables[chosen]) for chosen in lenses}
         return self._shard(name, of_lenses, tables[PROMPTS], tables[VERDICTS], tensors)
 
-    def _given(self, rows: Sequence[PromptRow]) -> list[dict[str, Any]]:
+    def _input_values(self, rows: Sequence[PromptRow]) -> list[dict[str, Any]]:
         return [
             {self.names[name]: value for name, value in self.inputs.values(row.line).items()}
             for row in rows
@@ -217,7 +217,7 @@ class Tables:
         declared = lens(chosen).columns
         return kind(chosen, self._job.mode(chosen), declared, self._types(), *more)
 
-    def _added(
+    def _add_rows(
         self, writer: Writer, rows: Sequence[PromptRow], inputs_of_rows: Sequence[Mapping[str, Any]]
     ) -> Writer:
         for row, inputs in zip(rows, inputs_of_rows, strict=True):
@@ -238,7 +238,7 @@ class Tables:
         files[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(verdicts)
         if tensors is not None:
             files[f"{TENSORS}/{name}.safetensors"] = tensors
-        refused = _refused(verdicts)
+        refused = _count_reasons(verdicts)
         about = {
             "lenses": list(lenses),
             "refused": refused,
@@ -247,7 +247,7 @@ class Tables:
                 for path, data in files.items()
             },
         }
-        metadata = described(PROMPT_COLUMNS, list(self._types()), **about)
+        metadata = table_metadata(PROMPT_COLUMNS, list(self._types()), **about)
         prompts = prompts.replace_schema_metadata(metadata)
         files[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(prompts)
         return BatchShard(files, tuple(lenses), refused)
@@ -275,7 +275,7 @@ class Tables:
                 pyarrow.array([values_of_row.get(name) for values_of_row in inputs], kind)
             )
             fields.append((name, kind))
-        metadata = described(PROMPT_COLUMNS, list(self._types()))
+        metadata = table_metadata(PROMPT_COLUMNS, list(self._types()))
         return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=metadata))
 
     def _verdicts(self, rows: Sequence[PromptRow]) -> pyarrow.Table:
@@ -301,7 +301,7 @@ class Tables:
                     values[column.name].append(record[column.name])
         schema = pyarrow.schema(
             [(column.name, arrow_type(column.type)) for column in VERDICT_COLUMNS],
-            metadata=described(VERDICT_COLUMNS),
+            metadata=table_metadata(VERDICT_COLUMNS),
         )
         return pyarrow.table(values, schema=schema)
 
@@ -319,7 +319,7 @@ def _index(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _refused(verdicts: pyarrow.Table) -> dict[str, dict[str, int]]:
+def _count_reasons(verdicts: pyarrow.Table) -> dict[str, dict[str, int]]:
     by_lens: dict[str, Counter[str]] = {}
     columns = (verdicts[name].to_pylist() for name in ("lens", "status", "reason"))
     for name, status, reason in zip(*columns, strict=True):
@@ -358,8 +358,8 @@ def read_shard(storage: Storage, name: str) -> ShardRecord | None:
     local = str(storage.path / path) if isinstance(storage, LocalStorage) else None
     try:
         data = storage.read(path, "shard")
-        with opened_parquet(local or io.BytesIO(data), path) as file:
-            names, ours = file.schema_arrow.names, file.metadata.created_by == _created_by()
+        with open_parquet(local or io.BytesIO(data), path) as file:
+            names, ours = file.schema_arrow.names, file.metadata.created_by == _parquet_maker()
             if is_too_large(file.metadata, names):  # columns of the prompt file may be of any size
                 names, ours = list(READ_AGAIN), False
         table = read_table(local, io.BytesIO(data), names, path, checksums=True)
@@ -381,7 +381,7 @@ def read_shard(storage: Storage, name: str) -> ShardRecord | None:
 
 
 @cache
-def _created_by() -> str:
+def _parquet_maker() -> str:
     """Return what this version of pyarrow writes into a file as its maker."""
     import pyarrow
     import pyarrow.parquet

@@ -10,7 +10,7 @@ from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.corpus.records.prompts import PromptLine, PromptSource
 from llmscope.figure.tables.arrow import parquet_bytes
-from llmscope.figure.tables.nested import unnested
+from llmscope.figure.tables.nested import unnest_row
 from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.own_options import OWN
 from llmscope.jobs.snapshots.progress import BatchProgress
@@ -42,12 +42,12 @@ def stage(folder: BatchOutput, source: PromptSource, pace: BatchProgress) -> Ite
             pace.add_shard(there.lenses, there.refused)
             continue
         name = f"{STAGED}/{folder.name(number)}.parquet"
-        table = staged(folder.name(number), lines, folder.tables.inputs)
+        table = stage_shard(folder.name(number), lines, folder.tables.inputs)
         folder.storage.write({name: parquet_bytes(table)})
         yield name
 
 
-def staged(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyarrow.Table:
+def stage_shard(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyarrow.Table:
     """Return a table of one row: a shard's name, and its prompts as a list.
 
     A row is never divided, so that a shard is always made as a whole.
@@ -78,7 +78,7 @@ def staged(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyar
     return pyarrow.table({"shard": pyarrow.array([name]), "prompts": prompts})
 
 
-def unstaged(records: Sequence[Mapping[str, Any]]) -> list[tuple[PromptLine, Mapping[str, Any]]]:
+def read_staged(records: Sequence[Mapping[str, Any]]) -> list[tuple[PromptLine, Mapping[str, Any]]]:
     """Return the prompts of a row as they were in their file, each with its typed columns."""
     lines = []
     for record in records:
@@ -103,7 +103,7 @@ def put(folder: BatchOutput, table: pyarrow.Table, row: int) -> dict[str, Any]:
         ScopeError: the shard cannot be written.
     """
     names = [column for column in table.schema.names if column not in ("shard", TENSORS)]
-    tables = {name: unnested(table, name, row) for name in names if table[name][row].is_valid}
+    tables = {name: unnest_row(table, name, row) for name in names if table[name][row].is_valid}
     tensors = table[TENSORS][row].as_py() if TENSORS in table.schema.names else None
     shard = folder.tables.shard_of(table["shard"][row].as_py(), tables, tensors)
     folder.put(shard.files)

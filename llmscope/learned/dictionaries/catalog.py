@@ -55,7 +55,7 @@ def headers_at(name: str, progress: Progress | None = None) -> list[DictionaryHe
     Raises:
         ScopeError: the name leads to nothing, or what is there cannot be read.
     """
-    folders = folders_of(str(located(name, progress)))
+    folders = folders_of(str(locate_dictionary(name, progress)))
     if len(folders) == 1:
         return [read_header(folders[0], name)]
     headers: list[DictionaryHeader] = []
@@ -102,7 +102,7 @@ def header_of(entry: DictionaryHeader | Dictionary) -> DictionaryHeader:
     return entry.header if isinstance(entry, Dictionary) else entry
 
 
-def loaded(entry: DictionaryHeader | Dictionary, model: LoadedModel) -> Dictionary:
+def load_weights(entry: DictionaryHeader | Dictionary, model: LoadedModel) -> Dictionary:
     """Return a dictionary with its weights on the model's device.
 
     Raises:
@@ -112,7 +112,7 @@ def loaded(entry: DictionaryHeader | Dictionary, model: LoadedModel) -> Dictiona
     return whole.on(model.device)
 
 
-def located(name: str, progress: Progress | None = None) -> Path:
+def locate_dictionary(name: str, progress: Progress | None = None) -> Path:
     """Return the folder that a name leads to, after a download if it is on the hub.
 
     Raises:
@@ -125,9 +125,9 @@ def located(name: str, progress: Progress | None = None) -> Path:
     if exists(path):  # Path.exists raises for a name that is too long
         return path
     if ":" in name and not name.endswith(":"):
-        from llmscope.learned.dictionaries.hub import fetched
+        from llmscope.learned.dictionaries.hub import fetch_dictionary
 
-        return fetched(name, progress)
+        return fetch_dictionary(name, progress)
     raise ScopeError(f"there is no dictionary {one_line(name)}", f"{FORMS}, or org/name:path")
 
 

@@ -256,7 +256,7 @@ class Dictionary:
             if self.header.by_norm:
                 pieces = torch.split(ids, ENTRIES)
                 values = values / torch.cat([self.decoder[piece].norm(dim=-1) for piece in pieces])
-            out = _weighted_rows(self.decoder, ids, values, [len(row) for row in active])
+            out = _sum_weighted_rows(self.decoder, ids, values, [len(row) for row in active])
         factor, rest = self._leaving(inputs)
         out = (out + self.bias) * factor + rest
         return out if self.skip is None else out + inputs.to(out) @ self.skip.T
@@ -295,7 +295,7 @@ class Dictionary:
 _TENSORS = ("encoder", "decoder", "bias", "encoder_bias", "threshold", "skip")
 
 
-def _weighted_rows(matrix: Tensor, ids: Tensor, values: Tensor, counts: list[int]) -> Tensor:
+def _sum_weighted_rows(matrix: Tensor, ids: Tensor, values: Tensor, counts: list[int]) -> Tensor:
     """Return sums of a matrix's rows times values, for runs of `counts` ids. [run, width]"""
     if matrix.device.type == "mps":  # which has no bags before torch 2.9
         runs = zip(torch.split(ids, counts), torch.split(values, counts), strict=True)

@@ -28,7 +28,7 @@ _CONFIGS = {WEIGHTS: (CONFIG,), ARCHIVE: (CONFIG,), SCOPE_WEIGHTS: (CONFIG, SCOP
 """What is read beside the weights, where the repository has it."""
 
 
-def fetched(name: str, progress: Progress | None = None) -> Path:
+def fetch_dictionary(name: str, progress: Progress | None = None) -> Path:
     """Return the path of a dictionary in the hub's cache, after a download if it is not there.
 
     Args:

@@ -26,7 +26,7 @@ from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeade
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import read_json
 from llmscope.models.loading.memory import GIB, available
-from llmscope.support.text import one_line, told
+from llmscope.support.text import error_line, one_line
 
 CONFIG, WEIGHTS, ARCHIVE = "cfg.json", "sae_weights.safetensors", "params.npz"
 SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
@@ -137,7 +137,7 @@ def _header(file: Path, name: str, changed: Times) -> DictionaryHeader:
         raise
     except Exception as error:  # json may raise anything for a file of another kind
         raise ScopeError(
-            f"the dictionary {name_shown} cannot be read: {told(error)}", FORMS
+            f"the dictionary {name_shown} cannot be read: {error_line(error)}", FORMS
         ) from error
     return header
 
@@ -258,7 +258,7 @@ def _load(file: Path, name: str, changed: Times) -> Dictionary:
         raise
     except Exception as error:  # safetensors and numpy may raise anything for a damaged file
         raise ScopeError(
-            f"the dictionary {name_shown} cannot be read: {told(error)}", FORMS
+            f"the dictionary {name_shown} cannot be read: {error_line(error)}", FORMS
         ) from error
 
 

@@ -18,7 +18,7 @@ from llmscope.learned.examples.example import Examples, unit_of
 from llmscope.learned.examples.unit import LARGEST, PLACES_OF, Unit, UnitKind
 from llmscope.models.files.json_file import parse_json, read_bytes, read_json
 from llmscope.support.lines import LIMITS
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 SCHEMA = 1
 INDEX, STATE = "index.json", "state.safetensors"
@@ -225,6 +225,6 @@ def index_bytes(index: Index) -> bytes:
 
 def _unreadable(path: Path, error: Exception) -> ScopeError:
     return ScopeError(
-        f"the examples {display_text(str(path))} cannot be read: {told(error)}",
+        f"the examples {display_text(str(path))} cannot be read: {error_line(error)}",
         "llmscope examples, which makes them",
     )

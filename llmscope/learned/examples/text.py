@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmscope.learned.examples.example import Example, Examples
 from llmscope.support.numbers import percent
-from llmscope.support.text import VISIBLE, display_text
+from llmscope.support.text import VISIBLE, display_line, display_text
 
 PARTS = ("top", "random", "bottom")
 """The kinds of examples, in the order in which they are shown."""
@@ -51,7 +51,7 @@ def texts_of(examples: Sequence[Example], between: str = "") -> list[ExampleText
 
 def title_of(examples: Examples) -> str:
     """Return the name of a unit, with what its dictionary says of it, as safe text."""
-    label = display_text(examples.label, cells=True).replace("\n", " ")
+    label = display_line(examples.label, cells=True)
     return f"{examples.unit.title} · {label}" if label else examples.unit.title
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.errors import ScopeError
 from llmscope.learned.lenses import measurements
 from llmscope.learned.lenses.lens import LearnedLens
-from llmscope.learned.lenses.published import Known, published
+from llmscope.learned.lenses.published import Known, published_lenses
 from llmscope.learned.lenses.reader import FORMS, KEPT, read_lens
 from llmscope.models.model_names import names_of
 from llmscope.models.sources import builtin
@@ -46,7 +46,7 @@ def lens_for(
     if isinstance(source, LearnedLens):
         lens = source
     else:
-        path = located(source, model, progress)
+        path = locate_lens(source, model, progress)
         read = read_lens(str(path), source=source, allow_pickle=model.allow_pickle)
         lens = _with_measurements(read, model)
     reason = misfit(lens, model)
@@ -90,7 +90,7 @@ def _with_measurements(lens: LearnedLens, model: LoadedModel) -> LearnedLens:
     return _measured[id(lens)][2]
 
 
-def located(name: str, model: LoadedModel, progress: Progress | None = None) -> Path:
+def locate_lens(name: str, model: LoadedModel, progress: Progress | None = None) -> Path:
     """Return the path that a name leads to, after a download if it is on the hub.
 
     Raises:
@@ -100,7 +100,7 @@ def located(name: str, model: LoadedModel, progress: Progress | None = None) -> 
         lens_known = next((lens for lens in known(model) if lens.kind == name), None)
         if lens_known is None:
             raise ScopeError(f"no {name} lens is known for {display_text(model.name)}", FORMS)
-        file_of_lens = next((file for file in shipped(model) if file.stem == name), None)
+        file_of_lens = next((file for file in shipped_lenses(model) if file.stem == name), None)
         if file_of_lens is not None:
             return file_of_lens
         name = lens_known.name
@@ -108,25 +108,28 @@ def located(name: str, model: LoadedModel, progress: Progress | None = None) -> 
     if exists(path):  # Path.exists raises for a name that is too long
         return path
     if ":" in name and not name.endswith(":"):
-        from llmscope.learned.lenses.hub import fetched
+        from llmscope.learned.lenses.hub import fetch_lens
 
-        return fetched(name, progress)
+        return fetch_lens(name, progress)
     raise ScopeError(f"there is no lens {one_line(name)}", f"{FORMS}, or org/name:path")
 
 
 def known(model: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    lenses = [Known(file.stem, file.stem) for file in shipped(model)]
+    lenses = [Known(file.stem, file.stem) for file in shipped_lenses(model)]
     kinds = {lens.kind for lens in lenses}
-    return (*lenses, *(lens for lens in published(names_of(model)) if lens.kind not in kinds))
+    return (
+        *lenses,
+        *(lens for lens in published_lenses(names_of(model)) if lens.kind not in kinds),
+    )
 
 
 def known_lenses(model: LoadedModel) -> tuple[str, ...]:
     """Return the lenses known for a model that are on this machine."""
-    return tuple(file.stem for file in shipped(model))
+    return tuple(file.stem for file in shipped_lenses(model))
 
 
-def shipped(model: LoadedModel) -> tuple[Path, ...]:
+def shipped_lenses(model: LoadedModel) -> tuple[Path, ...]:
     """Return the lenses that come with a built-in model, sorted; none for any other model.
 
     They are also read with an adapter on the model, and the verdict tells so.

@@ -23,7 +23,7 @@ from llmscope.learned.lenses.directions import METHODS, Directions, Dose, Probe,
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import nested_deeper
 from llmscope.support.fsync import new_file_mode, replace_file, writing
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -192,7 +192,7 @@ def _read(path: Path, name: str, changed: int) -> Directions:
         return _directions(header, tensors, name, file_digest(path))
     except Exception as error:  # json, gguf and safetensors may raise anything for another file
         raise ScopeError(
-            f"the direction {name_shown} cannot be read: {told(error)}", FORM
+            f"the direction {name_shown} cannot be read: {error_line(error)}", FORM
         ) from error
 
 

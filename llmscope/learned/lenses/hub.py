@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".safetensors")
 
 
-def fetched(name: str, progress: Progress | None = None) -> Path:
+def fetch_lens(name: str, progress: Progress | None = None) -> Path:
     """Return the path of a lens in the hub's cache, after a download if it is not there yet.
 
     Args:

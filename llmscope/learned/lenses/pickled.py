@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 HARMLESS = frozenset(
     (
@@ -60,7 +60,7 @@ def tensor_bytes(path: Path) -> int:
             foreign = _foreign(archive.read(pickles[0]))
     except Exception as error:  # zipfile and pickletools may raise anything for a damaged file
         raise ScopeError(
-            f"{path_shown} is no file of tensors that torch.save wrote: {told(error)}",
+            f"{path_shown} is no file of tensors that torch.save wrote: {error_line(error)}",
             "a .pt or .safetensors file of a lens",
         ) from error
     if foreign:
@@ -99,7 +99,7 @@ def read_pickled(path: Path) -> Mapping[Any, Any]:
             raise ValueError("its tensors are larger than the file")
     except Exception as error:  # torch may raise anything for a damaged file
         raise ScopeError(
-            f"{display_text(str(path))} cannot be read: {told(error)}",
+            f"{display_text(str(path))} cannot be read: {error_line(error)}",
             "a .pt or .safetensors file of a lens",
         ) from error
     return content

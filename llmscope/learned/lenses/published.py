@@ -78,7 +78,7 @@ class Known:
     kind: str
 
 
-def published(names: Sequence[str]) -> list[Known]:
+def published_lenses(names: Sequence[str]) -> list[Known]:
     """Return the lenses that are published for a model that goes by these names."""
     lenses = []
     for name in names:

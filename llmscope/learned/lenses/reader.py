@@ -24,7 +24,7 @@ from llmscope.learned.lenses.pickled import PLAIN, read_pickled, tensor_bytes
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import DEPTH, read_json
 from llmscope.models.loading.memory import GIB, available
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 CONFIG, PARAMETERS, SAFE = "config.json", "params.pt", "params.safetensors"
 HEADER = "llmscope_lens"
@@ -89,7 +89,7 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
     try:
         if file.name in (SAFE, PARAMETERS) and (file.parent / CONFIG).is_file():
             _check_room(file.stat().st_size, name)
-            lens = _tuned_folder(file)
+            lens = _read_tuned_folder(file)
         elif file.suffix == ".pt":
             _check_room(tensor_bytes(file), name)
             lens = _read_published(read_pickled(file))
@@ -99,7 +99,9 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
     except ScopeError:
         raise
     except Exception as error:  # json and torch may raise anything for a file of another kind
-        raise ScopeError(f"the lens {name_shown} cannot be read: {told(error)}", FORMS) from error
+        raise ScopeError(
+            f"the lens {name_shown} cannot be read: {error_line(error)}", FORMS
+        ) from error
     return LearnedLens(
         *(lens.kind, lens.maps, lens.width, lens.layers, lens.about, name),
         digest=file_digest(file),
@@ -245,7 +247,7 @@ def _own(file: Path) -> LearnedLens:
     )
 
 
-def _tuned_folder(file: Path) -> LearnedLens:
+def _read_tuned_folder(file: Path) -> LearnedLens:
     """Return the tuned lens in a folder that the package tuned-lens wrote."""
     config = read_json(file.parent / CONFIG)
     state = _state(file)

@@ -44,7 +44,7 @@ def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
             file cannot be written.
     """
     check_suffix(path, lens.kind)
-    data = (_published_bytes if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
+    data = (_write_published if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
     write_file(path, data)
 
 
@@ -76,7 +76,7 @@ def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     return data
 
 
-def _published_bytes(lens: LearnedLens, dtype: torch.dtype) -> bytes:
+def _write_published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     if min(lens.maps) < 1:
         raise ScopeError("the lens has a matrix for the embedding", "a .safetensors file")
     about: dict[str, Any] = {**_tuples_as_lists(dict(lens.about)), "n_layers": lens.layers}

@@ -35,7 +35,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
         parts = parts_of(labels, query.kept, before)
         ends, part = parts.ends, parts.name
     starts = (query.kept, *ends[:-1])
-    added = (_said(recording, start, end) for start, end in zip(starts, ends, strict=True))
+    added = (_text_of_range(recording, start, end) for start, end in zip(starts, ends, strict=True))
     figure = Figure(
         lens="context",
         title=f"{STEPS[mode]} to the update of the weights",
@@ -62,7 +62,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
         yield Figure.refused("context", figure.title, str(finding))
 
 
-def _said(recording: Recording, start: int, end: int) -> str:
+def _text_of_range(recording: Recording, start: int, end: int) -> str:
     """Return the text of a range of tokens, with characters split over tokens joined again."""
     tokens, prompt = recording.model.tokens, recording.prompt
     if tokens is None:

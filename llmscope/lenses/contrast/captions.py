@@ -102,9 +102,9 @@ def only_in(pair: Pair, name: str) -> Iterator[str]:
     which = "AB".index(name)
     labels, places = pair.both[which].prompt.labels, pair.alone[which]
     if places:
-        yield f"only in {name}: {_listed(labels, places)}"
+        yield f"only in {name}: {_token_list(labels, places)}"
 
 
-def _listed(labels: Sequence[str], places: Sequence[int]) -> str:
+def _token_list(labels: Sequence[str], places: Sequence[int]) -> str:
     named, more = [f"‹{labels[place]}›" for place in places[:LISTED]], len(places) - LISTED
     return " ".join(named) + (f" and {more} more" if more > 0 else "")

@@ -94,7 +94,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
     from llmscope.record.compare.pair import predictions_so_far
 
-    extra, lines = _changed(pair, focus)
+    extra, lines = _most_changed_tokens(pair, focus)
     shared = np.zeros(len(pair.a), dtype=bool)
     shared[[a for a, _ in pair.aligned if a < pair.same]] = True
     for predicted in predictions_so_far(pair, ~shared, focus.position):
@@ -116,7 +116,7 @@ def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
         )
 
 
-def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
+def _most_changed_tokens(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
     """Return the tokens whose probability after the focus token differs most, and a caption line.
 
     Both are empty if B does not have the focus token.

@@ -76,7 +76,7 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     from llmscope.record.compare.contrast import word_logits
 
     there, model = pair.counterpart(focus.position), pair.a.model
-    words = focus.words or _chosen(pair, focus.position)
+    words = focus.words or _gained_and_lost(pair, focus.position)
     if not all(words):
         raise WrongValueError("a list of words is empty")
     model.anatomy.check_tokens(chain(*words))
@@ -114,7 +114,7 @@ def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     )
 
 
-def _chosen(pair: Pair, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _gained_and_lost(pair: Pair, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens that A predicts with more probability than B, and vice versa.
 
     Raises:
@@ -158,7 +158,7 @@ def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     for layer, layer_verdict in enumerate(verdicts):
         if layer_verdict.status != "refused":
             both[:, layer], places[:, layer] = cues(pair, position, there, layer)
-    lines = [_named(pair, which, both[which], places[which]) for which in (0, 1)]
+    lines = [_name_heads(pair, which, both[which], places[which]) for which in (0, 1)]
     word = pair.a.prompt.labels[position]
     return Figure(
         lens="contrast",
@@ -191,7 +191,7 @@ def _verdict(pair: Pair, layer: int, queries: tuple[int, int], run: Passes) -> V
     return verdict
 
 
-def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
+def _name_heads(pair: Pair, which: int, values: Floats, places: Any) -> str:
     """Name the heads that attend most to tokens the other prompt lacks: `9.2 → ‹ river› .76`."""
     labels = pair.both[which].prompt.labels
     order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]

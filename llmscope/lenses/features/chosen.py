@@ -128,7 +128,7 @@ def previous(
     return max(earlier, key=lambda other: header_of(other).reads.layer, default=None)
 
 
-def measured(
+def measure_fit(
     recording: Recording, focus: Focus, passes: Passes, title: str
 ) -> Iterator[Chosen | Figure]:
     """Yield the dictionary with its fit, and again when its effect on predictions is measured.
@@ -139,7 +139,7 @@ def measured(
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    from llmscope.learned.dictionaries.catalog import loaded
+    from llmscope.learned.dictionaries.catalog import load_weights
     from llmscope.record.features.active import Misfit, applied
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_costs, tokens_near
     from llmscope.record.interventions.feature_edits import places_changed
@@ -149,7 +149,7 @@ def measured(
         yield lacking(recording)
         return
     picked = pick(dictionaries, focus)
-    dictionary = loaded(picked, recording.model)
+    dictionary = load_weights(picked, recording.model)
     rows = tokens_near(recording, focus.position)
     trust = VERIFIED
     for capability, layer in places_changed(recording.model, dictionary.header):
@@ -205,7 +205,7 @@ def figures(
     from llmscope.record.features.active import Misfit
 
     figure: Figure | None = None
-    for chosen in measured(recording, focus, passes, title):
+    for chosen in measure_fit(recording, focus, passes, title):
         if isinstance(chosen, Figure):
             yield chosen
             return
@@ -248,14 +248,14 @@ def _with(figure: Figure, chosen: Chosen, verdict: Verdict) -> Figure:
         title = f"{title} · FVU {chosen.fit.fvu:.2f}"
     extra = {
         **figure.extra,
-        **described(chosen),
-        "caption": (*figure.extra.get("caption", ()), *said(chosen)),
+        **describe_fit(chosen),
+        "caption": (*figure.extra.get("caption", ()), *fit_sentences(chosen)),
         **(progress(0, 1) if waiting else {}),
     }
     return replace(figure, title=title, verdict=figure.verdict.worst(verdict), extra=extra)
 
 
-def described(chosen: Chosen) -> dict[str, Any]:
+def describe_fit(chosen: Chosen) -> dict[str, Any]:
     """Return what is known of a dictionary and its fit, for `extra`."""
     header, fit, cost, chance = chosen.header, chosen.fit, chosen.cost, chosen.chance
     return {
@@ -279,7 +279,7 @@ def described(chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def said(chosen: Chosen) -> tuple[str, ...]:
+def fit_sentences(chosen: Chosen) -> tuple[str, ...]:
     """Return the measurements in words, and what the config tells that differs from the model."""
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
     size = f"{chosen.header.features:,} features, {chosen.way.dictionary.bytes / 1e6:,.1f} MB"
@@ -327,10 +327,10 @@ def verdict_of(chosen: Chosen) -> Verdict:
     fits the tensor of no other layer better. Partial: anything between, what is not measured yet,
     and too few different tokens, unless both measures are no better than chance.
     """
-    return _measured_verdict(chosen).worst(chosen.trust)
+    return _reconstruction_verdict(chosen).worst(chosen.trust)
 
 
-def _measured_verdict(chosen: Chosen) -> Verdict:
+def _reconstruction_verdict(chosen: Chosen) -> Verdict:
     from llmscope.record.features.fit import FEWEST, FITS, LOSS
 
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance

@@ -17,7 +17,7 @@ from llmscope.lenses.features.chosen import (
     candidates,
     figures,
     lacking,
-    measured,
+    measure_fit,
     pick,
     previous,
     with_fit,
@@ -87,7 +87,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]:
-    from llmscope.learned.dictionaries.catalog import header_of, loaded
+    from llmscope.learned.dictionaries.catalog import header_of, load_weights
 
     dictionaries = candidates(recording, focus)
     if not dictionaries:
@@ -100,7 +100,7 @@ def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]
         reason = f"no dictionary of a layer before {layer} is given: {option('features')} once more"
         yield Figure.refused(NAME, "New features", reason)
         return
-    earlier = loaded(before, recording.model)
+    earlier = load_weights(before, recording.model)
 
     def draw(chosen: Chosen) -> Figure:
         return token.new_features(recording, focus, chosen, earlier)
@@ -112,7 +112,7 @@ def _ablation(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Fi
     from llmscope.record.features.active import Misfit
 
     title, last = "Features taken away", None
-    for chosen in measured(recording, focus, passes, title):
+    for chosen in measure_fit(recording, focus, passes, title):
         last = chosen
     if last is None or isinstance(last, Figure):
         if last is not None:

@@ -24,7 +24,7 @@ from llmscope.lenses.features.token import (
 )
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
-from llmscope.support.arguments import checked_index
+from llmscope.support.arguments import check_index
 
 if TYPE_CHECKING:
     from llmscope.lenses.features.chosen import Chosen
@@ -46,7 +46,7 @@ def one_feature(recording: Recording, focus: Focus, chosen: Chosen) -> int | Non
     feature = FEATURE.of(focus)
     if feature is not None:
         try:
-            return checked_index("feature", feature, chosen.header.features)
+            return check_index("feature", feature, chosen.header.features)
         except ValueError as error:
             raise ScopeError(str(error), "another feature") from None
     (active,) = features_of(chosen.way, recording, [focus.position])

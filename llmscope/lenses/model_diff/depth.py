@@ -54,7 +54,7 @@ def difference(pair: Pair, focus: Focus) -> Figure:
     from llmscope.record.compare.depths import streams
 
     values = streams(pair).relative
-    parting, bound, line = parted(pair, values)
+    parting, bound, line = find_parting_layer(pair, values)
     return _by_layer(pair, focus, values, "relative", [line], parting=parting, bound=bound)
 
 
@@ -75,7 +75,7 @@ def similarity(pair: Pair, focus: Focus) -> Figure:
             compared.cosine[:, focus.position],
             np.median(compared.cosine, axis=1),
         )
-        parting, bound, line = parted(pair, compared.relative)
+        parting, bound, line = find_parting_layer(pair, compared.relative)
         more = {
             "parting": parting,
             "bound": bound,
@@ -84,7 +84,7 @@ def similarity(pair: Pair, focus: Focus) -> Figure:
     else:
         line = f"{widths(pair)} have no cosine, but a CKA"
     word = pair.a.prompt.labels[focus.position]
-    lines = [line, *aligned(pair)]
+    lines = [line, *depth_remarks(pair)]
     if len(pair.a) < 3:
         lines.append("CKA takes three tokens or more")
     return Figure(
@@ -105,7 +105,7 @@ def similarity(pair: Pair, focus: Focus) -> Figure:
     )
 
 
-def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
+def find_parting_layer(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
     """Return the first layer whose streams part by more than rounding, the bound, and a sentence.
 
     The median over the tokens decides; see `stream_difference.parting_stream`. The layer is None
@@ -136,7 +136,7 @@ def widths(pair: Pair) -> str:
     return f"streams of {ours} and {theirs} dimensions"
 
 
-def aligned(pair: Pair) -> Iterator[str]:
+def depth_remarks(pair: Pair) -> Iterator[str]:
     """Yield a remark if the two models have different numbers of layers."""
     ours, theirs = pair.a.layers, pair.b.layers
     if ours != theirs:
@@ -162,7 +162,7 @@ def _by_layer(
             "model_b": pair.b.model.full_name,
             "depths": pair.depths,
             **more,
-            "caption": in_lines(*lines, *aligned(pair)),
+            "caption": in_lines(*lines, *depth_remarks(pair)),
             **layer_kinds(pair.a),
         },
     )

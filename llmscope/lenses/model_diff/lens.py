@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from llmscope.errors import opened_with, option
+from llmscope.errors import opening_hint, option
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.figure.tables import Column, by_row, key, label, number
 from llmscope.lenses.base import Lens, Run
@@ -204,6 +204,6 @@ in which heads and MLPs their own weights make the difference.""",
 def _no_model() -> str:
     return (
         "there is no second model to compare this one with: "
-        f"{opened_with('versus-model', 'OTHER')}, or {option('versus-dtype', 'bfloat16')} for the "
+        f"{opening_hint('versus-model', 'OTHER')}, or {option('versus-dtype', 'bfloat16')} for the "
         "same model twice"
     )

@@ -103,18 +103,18 @@ def has_unread_roles(prompt: Prompt, labels: Sequence[str]) -> bool:
 
 
 def _by_form(text: str) -> Iterator[tuple[int, int]]:
-    marked = _marked(text)
+    marked = _tagged_documents(text)
     blank = (match.span() for match in _BLANK.finditer(text.rstrip()))
     return iter(marked) if marked else _between(blank)
 
 
-def _marked(text: str) -> list[tuple[int, int]]:
+def _tagged_documents(text: str) -> list[tuple[int, int]]:
     """Return where documents in tags are, or else paragraphs that begin with [1]."""
     tagged = [match.span() for match in _TAGGED.finditer(text)]
-    return tagged or list(_numbered(text))
+    return tagged or list(_numbered_paragraphs(text))
 
 
-def _numbered(text: str) -> Iterator[tuple[int, int]]:
+def _numbered_paragraphs(text: str) -> Iterator[tuple[int, int]]:
     numbered = [match.start() for match in _NUMBERED.finditer(text)]
     for start, end in zip(numbered, (*numbered[1:], len(text)), strict=bool(numbered)):
         blank = _BLANK.search(text, start, end)
@@ -228,7 +228,11 @@ def _beside_question(text: str, turns: Sequence[_Turn]) -> list[tuple[int, int]]
             within = _by_form(text[turn.content : end])
             parts += [(turn.content + a, turn.content + b) for a, b in within]
             continue
-        cuts = [turn.content + cut for span in _marked(text[turn.content : end]) for cut in span]
+        cuts = [
+            turn.content + cut
+            for span in _tagged_documents(text[turn.content : end])
+            for cut in span
+        ]
         bounds = (start, *cuts, end)
         parts += [(a, b) for a, b in pairwise(bounds) if a < b]
     return parts

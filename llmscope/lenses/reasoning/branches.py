@@ -26,7 +26,7 @@ AS_WRITTEN = "as written"
 
 def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
     """Yield log p of the text from a token on, as it is and as sampled. [branch], nats"""
-    from llmscope.lenses.reasoning.trace import OWN, NoTrace, answer_ends, asked_of
+    from llmscope.lenses.reasoning.trace import OWN, NoTrace, answer_asked_about, answer_ends
     from llmscope.record.interventions.branches import sample_branches
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced, own_answer
@@ -35,7 +35,7 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     assert tokens is not None
     if not start:
         raise NoTrace("there is nothing before the first token from which to sample")
-    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    question = answer_asked_about(recording, focus, run, trace, SUFFIX.of(focus))
     context = recording.model.anatomy.context
     length = TOKENS.of(focus)
     if context is not None:

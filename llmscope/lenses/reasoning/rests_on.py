@@ -15,8 +15,8 @@ from llmscope.lenses.reasoning.settles import (
     of_answer,
     of_sentences,
     partly,
-    said,
-    said_suffix,
+    suffix_line,
+    text_of_sentences,
 )
 from llmscope.support.numbers import percent
 from llmscope.support.text import display_text
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
     """Yield the change of log p(answer) when each sentence is dropped. [sentence], nats"""
-    from llmscope.lenses.reasoning.trace import NoTrace, asked_of, chosen_of
+    from llmscope.lenses.reasoning.trace import NoTrace, answer_asked_about, choose_sentences
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced
 
-    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
-    chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
+    question = answer_asked_about(recording, focus, run, trace, SUFFIX.of(focus))
+    chosen = choose_sentences(len(trace.sentences), SENTENCES.of(focus))
     ids = recording.prompt.ids
 
     def dropped(at: int) -> Continuation:
@@ -61,7 +61,7 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
             if last
             else f"Reasoning · what {name} rests on",
             kind="table",
-            axes=(Axis("sentence", said(recording, trace, chosen)),),
+            axes=(Axis("sentence", text_of_sentences(recording, trace, chosen)),),
             values=values,
             unit="nats",
             verdict=partly(trace, chosen),
@@ -78,7 +78,7 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
                 "units": ("nats", "nats"),
                 "caption": (
                     f"without the sentence, in nats · p({name}) with all, after "
-                    f"‹{display_text(said_suffix(recording, question))}›: "
+                    f"‹{display_text(suffix_line(recording, question))}›: "
                     f"{percent(float(np.exp(whole.total)))} · the answer is "
                     f"{SOURCES[question.source]}",
                 ),

@@ -30,14 +30,14 @@ NO_REASONING = "the prompt has no reasoning: a single sentence, which states no 
 
 def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
     """Yield p(answer) when it is forced after each sentence of a trace. [sentence]"""
-    from llmscope.lenses.reasoning.trace import NoTrace, asked_of, chosen_of
+    from llmscope.lenses.reasoning.trace import NoTrace, answer_asked_about, choose_sentences
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced
 
     if len(trace.sentences) < 2 and not trace.marked:
         raise NoTrace(NO_REASONING)
-    question = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
-    chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
+    question = answer_asked_about(recording, focus, run, trace, SUFFIX.of(focus))
+    chosen = choose_sentences(len(trace.sentences), SENTENCES.of(focus))
     values = np.full(len(chosen), np.nan, dtype=np.float32)
     says = [""] * len(chosen)
     texts = [Continuation(trace.sentences[at].stop) for at in chosen]
@@ -61,7 +61,7 @@ def _figure(
     done: int,
 ) -> Figure:
     whole = done == len(chosen)
-    at = settled(values) if whole else None
+    at = find_settling_sentence(values) if whole else None
     name = f"‹{display_text(question.text, whitespace=True)}›"
     if not whole:
         ending = "…"
@@ -75,7 +75,7 @@ def _figure(
         lens="reasoning",
         title=f"Reasoning · {name} {ending}",
         kind="table",
-        axes=(Axis("sentence", said(recording, trace, chosen)),),
+        axes=(Axis("sentence", text_of_sentences(recording, trace, chosen)),),
         values=values,
         unit="probability",
         verdict=partly(trace, chosen),
@@ -92,7 +92,7 @@ def _figure(
             "units": ("probability",),
             "caption": (
                 f"p({name}) after the sentence and "
-                f"‹{display_text(said_suffix(recording, question))}› · "
+                f"‹{display_text(suffix_line(recording, question))}› · "
                 f"the answer is {SOURCES[question.source]}"
                 + ("" if at is None else f" · above {percent(BELIEVED, 0)} from the marked one on"),
             ),
@@ -107,14 +107,14 @@ SOURCES = {
 }
 
 
-def settled(values: NDArray[np.float32]) -> int | None:
+def find_settling_sentence(values: NDArray[np.float32]) -> int | None:
     """Return the first sentence from which on p stays above one half; None if it ends below."""
     below = np.flatnonzero(~(values > BELIEVED))
     first = int(below[-1]) + 1 if len(below) else 0
     return first if first < len(values) else None
 
 
-def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str, ...]:
+def text_of_sentences(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str, ...]:
     """Return the texts of some sentences."""
     from llmscope.record.derive.sentences import source_texts
 
@@ -123,7 +123,7 @@ def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str
     return tuple("".join(labels[span.start : span.stop]).strip() for span in spans)
 
 
-def said_suffix(recording: Recording, question: Asked) -> str:
+def suffix_line(recording: Recording, question: Asked) -> str:
     """Return the text of the suffix on one line."""
     tokens = recording.model.tokens
     assert tokens is not None

@@ -92,7 +92,7 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
         last -= 1
     begin = reached[first - 1] if first else 0
     closed = _CLOSES.search(text, begin)
-    stated, where = _stated(text, begin)
+    stated, where = _find_answer(text, begin)
     if closed is not None:
         last = min(last, bisect_right(reached, closed.start()))
     parts = sentences(labels, first, last)
@@ -105,7 +105,7 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
     return Trace(parts, stated, "".join(labels[: parts[-1].stop]), marked)
 
 
-def _stated(text: str, begin: int) -> tuple[str, int | None]:
+def _find_answer(text: str, begin: int) -> tuple[str, int | None]:
     """Return the answer that a text states from a character on, and where it does."""
     for pattern in _STATED:
         matches = list(pattern.finditer(text, begin))
@@ -133,7 +133,9 @@ class Asked:
     source: str
 
 
-def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suffix: str) -> Asked:
+def answer_asked_about(
+    recording: Recording, focus: Focus, run: Passes, trace: Trace, suffix: str
+) -> Asked:
     """Return the answer that is asked about: the focus's, the stated one, or the model's own.
 
     The model's own is the likeliest continuation of the whole trace and the suffix, up to the end
@@ -205,7 +207,7 @@ def _check_room(recording: Recording, length: int) -> None:
         )
 
 
-def chosen_of(count: int, limit: int) -> list[int]:
+def choose_sentences(count: int, limit: int) -> list[int]:
     """Return which of `count` sentences are measured: at even distances, the last among them."""
     if count <= limit:
         return list(range(count))

@@ -51,13 +51,13 @@ def _figure(recording: Recording, focus: Focus, depths: Depths) -> Figure:
             "names": names,
             "tuned": depths.a,
             "base": depths.b,
-            "caption": in_lines(*_said(recording, focus, depths, ids, names)),
+            "caption": in_lines(*_caption_lines(recording, focus, depths, ids, names)),
             **layer_kinds(recording),
         },
     )
 
 
-def _said(
+def _caption_lines(
     recording: Recording,
     focus: Focus,
     depths: Depths,

@@ -65,12 +65,12 @@ def _figure(recording: Recording, focus: Focus, known: Sequence[Direction], titl
             "token_ids": ids,
             "token_scores": tuple(direction.scores[: focus.top_k] for direction in known),
             "beside": words,
-            "caption": tuple(_said(known, labels)),
+            "caption": tuple(_caption_lines(known, labels)),
         },
     )
 
 
-def _said(known: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:
+def _caption_lines(known: Sequence[Direction], labels: Sequence[str]) -> Iterator[str]:
     """Yield caption lines: the strongest direction, its share of its matrix, and a legend."""
     at = max(range(len(known)), key=lambda index: known[index].strength)
     share = known[at].share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from llmscope.errors import opened_with
+from llmscope.errors import opening_hint
 from llmscope.figure import Figure, Focus
 from llmscope.figure.tables import key, label, number, text
 from llmscope.lenses.base import Lens, Run
@@ -97,7 +97,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         title = TITLES[focus.mode.removesuffix(tokens.ALL)]
         reason = (
             "no adapter is on, so there is nothing to hold the model against: "
-            f"{opened_with('adapter', 'ADAPTER')}, and b on the screen"
+            f"{opening_hint('adapter', 'ADAPTER')}, and b on the screen"
         )
         yield Figure.lacking("stages", title, "adapter", reason)
     elif focus.mode in OF_WEIGHTS and _has_meta_weights(recording.model):

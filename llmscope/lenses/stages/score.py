@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmscope.errors import opened_with
+from llmscope.errors import opening_hint
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.contrast.captions import in_lines
 
@@ -25,7 +25,7 @@ def score(recording: Recording, focus: Focus) -> Figure:
             "stages",
             TITLES[focus.mode],
             "reward model",
-            f"no reward model is loaded: {opened_with('reward', 'REWARD_MODEL')}",
+            f"no reward model is loaded: {opening_hint('reward', 'REWARD_MODEL')}",
         )
     return score_figure(model, recording.prompt, focus, adapter=recording.model.adapter)
 

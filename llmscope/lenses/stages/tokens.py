@@ -35,7 +35,7 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     answer = _answer(recording, recording.prompt, focus)
     rows = answer.predicted
     if not rows.any():
-        return refused(focus)
+        return refuse_without_answer(focus)
     pair = Pair(recording, base, key=base.model)
     values = predictions(pair, rows).kl
     shares = probabilities(pair, focus.position)
@@ -43,7 +43,7 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     word = recording.prompt.labels[focus.position]
     line = f"next after ‹{word}›, tuned / base: {listed}"
     line = line if listed else f"after ‹{word}› both say the same"
-    return along(recording, focus, values, rows, *_left_out(focus, rows), line, **more)
+    return along(recording, focus, values, rows, *_omission_lines(focus, rows), line, **more)
 
 
 def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
@@ -54,7 +54,7 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     assert passes.origin is not None
     answer = _answer(recording, recording.prompt, focus)
     if not answer.tokens[1:].any():
-        return refused(focus)
+        return refuse_without_answer(focus)
     ids, more = _other(recording, focus), dict[str, Any]()
     if ids:  # B first, so that the last recording of the base is of this prompt
         rejected = prompt_of(recording.model, ids)
@@ -73,11 +73,11 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
             f"margin {more['margin']:+.3g} nats: {total:+.3g} over {count} tokens, B "
             f"{more['versus_total']:+.3g} over {np.isfinite(theirs).sum()}"
         )
-    left_out = _left_out(focus, answer.tokens)
+    left_out = _omission_lines(focus, answer.tokens)
     return along(recording, focus, values, answer.tokens, line, *left_out, **more)
 
 
-def refused(focus: Focus) -> Figure:
+def refuse_without_answer(focus: Focus) -> Figure:
     """Return a refused figure for a chat with a question and no answer yet."""
     mode = focus.mode.removesuffix(ALL)
     return Figure.refused("stages", TITLES[mode], NO_ANSWER.format(mode=mode))
@@ -128,7 +128,7 @@ def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     return answer_of(prompt, start, roles)
 
 
-def _left_out(focus: Focus, counted: Mask) -> Iterator[str]:
+def _omission_lines(focus: Focus, counted: Mask) -> Iterator[str]:
     """Yield a short caption line: the number of omitted tokens, and the mode that shows them."""
     count = int((~counted).sum())
     if count:

@@ -67,12 +67,12 @@ def weights(
                 if delta.layer is None
             ],
             "others": others,
-            "caption": tuple(_said(deltas, others)),
+            "caption": tuple(_caption_lines(deltas, others)),
         },
     )
 
 
-def _said(deltas: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
+def _caption_lines(deltas: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
     """Yield caption lines: the number of changed matrices, and the one that changed most."""
     changed = [delta for delta in deltas if len(delta.spectrum)]
     if others:

@@ -147,7 +147,7 @@ def _step(
         "agreement": step.agreement,
         "reason": step.reason,
         "here": _here(step, recording, focus),
-        "told": _told(step, recording),
+        "told": _token_texts(step, recording),
         **_ends(step, recording, focus),
     }
 
@@ -175,7 +175,7 @@ def _here(step: Step, recording: Recording, focus: Focus) -> dict[str, Any]:
     return here
 
 
-def _told(step: Step, recording: Recording) -> list[str]:
+def _token_texts(step: Step, recording: Recording) -> list[str]:
     """Return the texts of the tokens if the numbers of a step are token ids, else an empty list."""
     if step.name == "tokens":
         return list(recording.prompt.labels)

@@ -37,7 +37,7 @@ CALLED = {
 """The name of a number of each step; `{axis}` is replaced by its place along that axis."""
 
 
-def told(
+def describe_number(
     recording: Recording, steps: Sequence[Step], step: Step, at: tuple[int, int], head: int
 ) -> dict[str, Any]:
     """Describe one number of a step.
@@ -68,7 +68,7 @@ def told(
         "index": list(index),
         "at": list(at),
         "value": value,
-        "called": _called(step),
+        "called": _name_pattern(step),
         "names": _names(recording, step, index),
         "reads": [
             {
@@ -81,13 +81,13 @@ def told(
             for source, part in zip(step.inputs, reads, strict=False)
         ],
         "weights": _weights(step.weights, () if explanation is None else explanation.weights),
-        "made": None if explanation is None else _made(recording, explanation),
+        "made": None if explanation is None else _explain_value(recording, explanation),
     }
 
 
 def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
     """Return caption lines for a number: its name and value, and its computation."""
-    names = {axis: _said(axis, place) for axis, place in cell["names"].items()}
+    names = {axis: _name_place(axis, place) for axis, place in cell["names"].items()}
     text_lines = [f"{cell['called'].format_map(names)} = {cell['value']:.4g}"]
     explanation = cell.get("made")
     if explanation is not None:
@@ -100,7 +100,7 @@ def lines(cell: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(text_lines)
 
 
-def _said(axis: str, place: Mapping[str, Any]) -> str:
+def _name_place(axis: str, place: Mapping[str, Any]) -> str:
     token = place.get("token")
     if token is None:
         return str(place["index"])
@@ -110,7 +110,7 @@ def _said(axis: str, place: Mapping[str, Any]) -> str:
 def _of(term: Mapping[str, Any]) -> str:
     along = term["along"].items()
     places = [
-        _said(axis, place) if "token" in place else f"{axis} {place['index']}"
+        _name_place(axis, place) if "token" in place else f"{axis} {place['index']}"
         for axis, place in along
     ]
     return ", ".join(places) or str(term["name"])
@@ -144,7 +144,7 @@ def _names(
     }
 
 
-def _called(step: Step) -> str:
+def _name_pattern(step: Step) -> str:
     """Return the name pattern of a step's numbers; by the axes if `CALLED` has no entry."""
     if step.name.startswith("layer"):
         return STREAM
@@ -186,7 +186,7 @@ def _weights(weights: Sequence[Weight], regions: Sequence[Region]) -> list[dict[
     ]
 
 
-def _made(recording: Recording, explanation: Explanation) -> dict[str, Any]:
+def _explain_value(recording: Recording, explanation: Explanation) -> dict[str, Any]:
     """Return the formula and the largest terms; no terms unless the number is a sum of several."""
     order = np.argsort(-np.abs(explanation.values), kind="stable")
     few = len(order) > 1

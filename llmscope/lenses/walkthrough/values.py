@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
-from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told, weights_of
-from llmscope.support.arguments import checked_index
+from llmscope.lenses.walkthrough.value import PLACES, describe_number, lines, of_weight, weights_of
+from llmscope.support.arguments import check_index
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -41,7 +41,7 @@ def values(recording: Recording, focus: Focus, steps: Sequence[Step]) -> Figure:
     Raises:
         ValueError: the step, the weight or the cell does not exist.
     """
-    index = _chosen(focus, steps)
+    index = _chosen_step(focus, steps)
     if focus.weight is not None:
         return _weight(focus, steps, index)
     return _step(recording, focus, steps, index)
@@ -77,7 +77,7 @@ def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int)
         )
     if step.name == "next token":  # its only number is a token id
         axes = (axes[0], Axis("token", (recording.model.label(int(step.value[0])),)))
-    more["cell"] = told(recording, steps, step, cell, focus.head)
+    more["cell"] = describe_number(recording, steps, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
     units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
@@ -90,7 +90,7 @@ def _weight(focus: Focus, steps: Sequence[Step], index: int) -> Figure:
     """Return the figure of one of the weights that a step reads."""
     weights = steps[index].weights
     assert focus.weight is not None
-    weight = weights[checked_index("weight", focus.weight, len(weights))]
+    weight = weights[check_index("weight", focus.weight, len(weights))]
     cell = _cell(focus, weight.plane) or (0, 0)
     rows, columns = map(_window, cell, weight.plane)
     more: dict[str, Any] = {
@@ -157,9 +157,9 @@ def _figure(
     )
 
 
-def _chosen(focus: Focus, steps: Sequence[Step]) -> int:
+def _chosen_step(focus: Focus, steps: Sequence[Step]) -> int:
     if focus.step is not None:
-        return checked_index("step", focus.step, len(steps))
+        return check_index("step", focus.step, len(steps))
     named = [index for index, step in enumerate(steps) if step.name == FIRST]
     return named[0] if named else len(steps) - 1
 
@@ -169,7 +169,7 @@ def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
     if focus.cell is None:
         return None
     row, column = (
-        checked_index(name, at, size)
+        check_index(name, at, size)
         for name, at, size in zip(("row", "column"), focus.cell, shape, strict=True)
     )
     return row, column

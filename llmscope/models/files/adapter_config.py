@@ -19,7 +19,7 @@ from llmscope.models.files.foreign_patterns import PatternError, is_plain, match
 from llmscope.models.files.json_file import read_json
 from llmscope.models.files.sizes import LEAST
 from llmscope.models.files.weight_headers import TensorHeaders, pickle_bounds, safetensors_headers
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 CONFIG = "adapter_config.json"
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
@@ -54,7 +54,7 @@ def read_adapter_config(folder: Path, named: str) -> dict[str, Any]:
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         raise ScopeError(
-            f"the {CONFIG} of {display_text(named)} cannot be read: {told(error)}", _ANOTHER
+            f"the {CONFIG} of {display_text(named)} cannot be read: {error_line(error)}", _ANOTHER
         ) from error
     return config
 
@@ -74,7 +74,7 @@ def adapter_headers(folder: Path, named: str) -> TensorHeaders:
         return safetensors_headers(safe) if safe.is_file() else pickle_bounds(folder / PICKLED)
     except (OSError, ValueError) as error:
         raise ScopeError(
-            f"the weights of {display_text(named)} are damaged: {told(error)}", _ANOTHER
+            f"the weights of {display_text(named)} are damaged: {error_line(error)}", _ANOTHER
         ) from error
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from llmscope.errors import ScopeError, opened_with, option
+from llmscope.errors import ScopeError, opening_hint, option
 from llmscope.models.files.json_file import INDEX_BYTES, read_json
 from llmscope.models.files.model_files import check_files
 from llmscope.models.files.quantized import check_quantised, check_skipped
 from llmscope.models.files.sizes import check_folder
 from llmscope.models.files.weight_headers import TensorHeaders
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 SAFETENSORS = "*.safetensors"
 _DROPOUT = re.compile(r"(dropout|pdrop)(_(p|prob|rate|ratio))?$")
@@ -36,7 +36,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "a folder as save_pretrained writes it",
         ) from error
     except (OSError, ValueError) as error:
-        reason = told(error)
+        reason = error_line(error)
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {reason}", "another copy of the model"
         ) from error
@@ -133,7 +133,7 @@ def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
     if (folder / "adapter_config.json").is_file():
         raise ScopeError(
             f"{named} holds a model and an adapter in one folder",
-            f"each in a folder of its own: {opened_with('adapter', 'ADAPTER')}",
+            f"each in a folder of its own: {opening_hint('adapter', 'ADAPTER')}",
         )
     for key, value in _entries(config):
         if key == "transformers_weights" and value is not None:
@@ -218,7 +218,8 @@ def _check_index(folder: Path, index: Path, named: str, suffix: str) -> None:
         absent = _absent(folder, index, suffix)
     except ValueError as error:
         raise ScopeError(
-            f"{named} has an index that cannot be used, {display_text(index.name)}: {told(error)}",
+            f"{named} has an index that cannot be used, {display_text(index.name)}: "
+            f"{error_line(error)}",
             another,
         ) from error
     if absent:

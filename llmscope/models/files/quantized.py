@@ -18,7 +18,7 @@ from llmscope.errors import ScopeError, option
 from llmscope.models.files.foreign_patterns import PatternError, matches
 from llmscope.models.files.weight_headers import TensorHeaders
 from llmscope.models.progress import silenced
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 from llmscope.version import installed
 
 _UNQUANTISED = "the same model without quantisation"
@@ -75,7 +75,7 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
             raise _lacking(named, method, error) from error
         except Exception as error:  # quantizers raise different types
             raise ScopeError(
-                f"{named} is quantised with {method}, which does not run here: {told(error)}",
+                f"{named} is quantised with {method}, which does not run here: {error_line(error)}",
                 _UNQUANTISED,
             ) from error
 
@@ -229,7 +229,7 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
     begun = f"{named} is quantised with {method}"
     if not requirement:
         hint = f"what it asks for, or {_UNQUANTISED}"
-        return ScopeError(f"{begun}, which does not run here: {told(error)}", hint)
+        return ScopeError(f"{begun}, which does not run here: {error_line(error)}", hint)
     package = re.split(r"[\[<>=~!]", requirement)[0]
     here = installed(package)
     if here is None:
@@ -238,7 +238,7 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
             f"{begun}, {missing} is not installed", f"pip install {shlex.quote(requirement)}"
         )
     return ScopeError(
-        f"{begun}, and {package} {here} does not work: {told(error)}",
+        f"{begun}, and {package} {here} does not work: {error_line(error)}",
         f"pip install --upgrade {shlex.quote(requirement)}",
     )
 

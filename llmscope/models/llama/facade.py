@@ -504,6 +504,14 @@ class LlamaForCausalLM(PreTrainedModel):  # type: ignore[misc]
         """Return the token embedding."""
         return self.model.embed_tokens
 
+    def forget_latest_pass(self) -> None:
+        """Let the next pass take the cells of the KV cache that the last one has.
+
+        A product over other cells is summed in another order, and quantised weights round what
+        they multiply to 8 bits: a difference in the last bit then becomes one of 1 in 100.
+        """
+        self.backend.sequences.forget_latest()
+
     def get_output_embeddings(self) -> nn.Module:
         """Return the unembedding."""
         return self.lm_head

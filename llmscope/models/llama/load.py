@@ -26,7 +26,7 @@ from llmscope.models.sources.gguf_header import GgufHeader, read_header
 from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import refuse_long_tokens
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 PROBE = 3
 """Number of tokens of the first pass, which shows what there is."""
@@ -204,5 +204,5 @@ def _tokens(
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic
         return None, [
-            f"its tokenizer cannot be read ({display_text(told(error))}): it takes token ids only"
+            f"its tokenizer cannot be read ({error_line(error)}): it takes token ids only"
         ]

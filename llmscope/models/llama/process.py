@@ -96,6 +96,7 @@ class LlamaProcess:
         self._block: mmap.mmap | None = None
         self._tensors: Tensor | None = None
         self._shared_with = -1
+        self._surveyed: list[int] = []
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of `llmscope.models.llama.native`.
@@ -138,7 +139,8 @@ class LlamaProcess:
     def survey(self, ids: Sequence[int]) -> dict[str, Any]:
         """Run some tokens, and return what there is in a pass; see `native.survey`."""
         self._reserve(LEAST)
-        survey: dict[str, Any] = self.call("survey", list(ids))
+        self._surveyed = list(ids)
+        survey: dict[str, Any] = self.call("survey", self._surveyed)
         self.rotations = survey["rotations"]
         return survey
 
@@ -218,6 +220,8 @@ class LlamaProcess:
             self._block = mmap.mmap(descriptor, size)
             self._tensors = torch.frombuffer(self._block, dtype=torch.float32)
             self.call("share", name, size)
+            if self._shared_with != self.starts and self._surveyed:
+                self.call("survey", self._surveyed)  # a new process knows no weight without a pass
             self._shared_with = self.starts
         finally:
             os.close(descriptor)

@@ -99,6 +99,10 @@ class Sequences:
             start += count
         return results
 
+    def forget_latest(self) -> None:
+        """Drop the tokens that ran last: the next ones get their cells of the KV cache."""
+        self._process.call("forget", self._latest.pop().number)
+
     def _count_together(self, passes: Sequence[TokenPass]) -> int:
         """Return how many of the first passes run at once."""
         rows = longest = 0

@@ -14,7 +14,7 @@ from os.path import isdir
 from pathlib import Path
 from typing import Any
 
-from llmscope.errors import ScopeError, opened_with, option
+from llmscope.errors import ScopeError, opening_hint, option
 from llmscope.models.files.adapter_config import (
     CONFIG,
     PICKLED,
@@ -31,7 +31,7 @@ from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import tensor_headers
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, is_revision, parse
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 
 def fetched(
@@ -134,7 +134,7 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         raise
     except Exception as error:  # a foreign or damaged adapter can raise anything
         raise ScopeError(
-            f"the adapter {adapter} does not fit {type(base).__name__}: {told(error)}",
+            f"the adapter {adapter} does not fit {type(base).__name__}: {error_line(error)}",
             "the model that it was trained on, or another copy of it",
         ) from error
     if missing:
@@ -178,7 +178,7 @@ def _base_of(folder: Path, named: str) -> Spec:
     if not isinstance(base, str) or not base.strip():
         raise ScopeError(
             f"the adapter {display_text(named)} does not say which model it belongs to",
-            opened_with("adapter", "ADAPTER", "BASE"),
+            opening_hint("adapter", "ADAPTER", "BASE"),
         )
     beside = folder / base
     if not isdir(base) and isdir(beside):  # unlike a Path, they take names of any length
@@ -188,7 +188,7 @@ def _base_of(folder: Path, named: str) -> Spec:
     except ScopeError as error:
         raise ScopeError(
             f"the adapter {display_text(named)} belongs to {display_text(base)}, which is not here",
-            f"{opened_with('adapter', 'ADAPTER', 'BASE')}, with BASE where that model is now",
+            f"{opening_hint('adapter', 'ADAPTER', 'BASE')}, with BASE where that model is now",
         ) from error
     revision = config.get("revision")
     if not isinstance(revision, str) or not revision:
@@ -197,7 +197,7 @@ def _base_of(folder: Path, named: str) -> Spec:
         raise ScopeError(
             f"the adapter {display_text(named)} names no revision of its model: "
             f"{display_text(revision[:40])}",
-            opened_with("adapter", "ADAPTER", "BASE"),
+            opening_hint("adapter", "ADAPTER", "BASE"),
         )
     return replace(spec, revision=spec.revision or revision)
 

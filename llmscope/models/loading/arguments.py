@@ -67,7 +67,7 @@ def _model(name: str, value: Any, *, needed: bool = False) -> str | None:
         return None
     text = arguments.name_or_path(name, value)
     if "\0" in text:
-        raise WrongValueError(f"{name} {arguments.quoted(text)} holds a NUL character")
+        raise WrongValueError(f"{name} {arguments.quote_value(text)} holds a NUL character")
     return text
 
 
@@ -114,7 +114,7 @@ def row_memory(memory: Any, spill: Any) -> RowMemory:
     folder = Path(arguments.name_or_path("spill", spill))
     if not folder.is_dir():
         raise WrongUseError(
-            f"{option('spill')}: {arguments.quoted(str(folder))} is no folder",
+            f"{option('spill')}: {arguments.quote_value(str(folder))} is no folder",
             "a folder that exists",
         )
     return RowMemory(limit, folder)
@@ -124,7 +124,7 @@ def _size(text: str) -> int:
     match = SIZE.fullmatch(text.strip())
     if match is None:
         raise WrongUseError(
-            f"{option('memory')}: {arguments.quoted(text)} is no size",
+            f"{option('memory')}: {arguments.quote_value(text)} is no size",
             "a size such as 8GB or 500MB",
         )
     return int(float(match[1]) * UNITS[match[2].upper()])

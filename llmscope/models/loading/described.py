@@ -13,7 +13,7 @@ from llmscope.models.progress import silenced
 from llmscope.models.sources import Options
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def described(spec: str) -> DescribedModel:
             ]
         except Exception as error:  # an unusual config can raise anything
             raise ScopeError(
-                f"the config of {display_text(spec)} tells no sizes: {told(error)}",
+                f"the config of {display_text(spec)} tells no sizes: {error_line(error)}",
                 f"the same without {option('tokenizer')}, and with {option('layer-ids')}",
             ) from error
     return DescribedModel(parsed.text, tokens, *sizes)

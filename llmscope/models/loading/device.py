@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from llmscope.errors import ScopeError, WrongUseError, option
-from llmscope.support.arguments import MOST_THREADS, quoted
+from llmscope.support.arguments import MOST_THREADS, quote_value
 from llmscope.support.dtypes import WAYS, dtype_name
 from llmscope.support.text import display_text
 
@@ -92,11 +92,11 @@ def check_threads(threads: int | None) -> None:
         return
     if threads < 1:
         raise WrongUseError(
-            f"{quoted(threads)} threads cannot run anything", f"{option('threads', 1)} or more"
+            f"{quote_value(threads)} threads cannot run anything", f"{option('threads', 1)} or more"
         )
     if threads > MOST_THREADS:
         raise WrongUseError(
-            f"{quoted(threads)} threads are more than this machine can use",
+            f"{quote_value(threads)} threads are more than this machine can use",
             f"{option('threads', MOST_THREADS)} or fewer; without it, as many as it has cores",
         )
 

@@ -15,7 +15,7 @@ from llmscope.models.loading.container_memory import allowance
 from llmscope.models.loading.device import DTYPES, choose_device, default_threads
 from llmscope.models.loading.memory import BITS, most_parameters
 from llmscope.models.loading.nvidia_smi import Driver, Gpu
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 NATIVE_BFLOAT16 = TF32 = (8, 0)
 """The least compute capability of NVIDIA's GPUs that have both, Ampere's."""
@@ -108,7 +108,7 @@ def _cuda(index: int, gpus: tuple[Gpu, ...]) -> Device:
         kind = torch.cuda.get_device_name(index)
         free, total = torch.cuda.mem_get_info(index)
     except RuntimeError as error:  # another process may use it exclusively
-        return Device(name, kind, note=told(error))
+        return Device(name, kind, note=error_line(error))
     if torch.version.hip is not None:  # numbers of AMD's architectures mean something else
         return Device(name, kind, total, free, dtypes=_try_dtypes(name), fits=_fits(free))
     with suppress(RuntimeError):

@@ -32,7 +32,7 @@ from llmscope.models.tensor_parallel.leader import load_split
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.models.variants import Variants
-from llmscope.support.text import display_text, one_line, told
+from llmscope.support.text import display_text, error_line, one_line
 
 
 def load_model(
@@ -315,7 +315,9 @@ def load_tokenizer_of(
         check_tokenizer_paths(folder)
         return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model can be used without its tokenizer
-        return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
+        return None, [
+            f"its tokenizer cannot be loaded ({error_line(error)}): it takes token ids only"
+        ]
 
 
 def own_tokenizer(weights: Weights, added: Sequence[Weights]) -> Path:
@@ -349,7 +351,7 @@ def _anatomy(model: Any, named: str) -> Anatomy:
         raise
     except Exception as error:  # an unusual config can raise anything
         raise ScopeError(
-            f"the parts of {display_text(named)} cannot be found: {told(error)}",
+            f"the parts of {display_text(named)} cannot be found: {error_line(error)}",
             "another copy of the model, with its own config.json",
         ) from error
 
@@ -369,10 +371,10 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
         return ScopeError(f"{named} cannot be loaded: {wrong}", "another copy of the model")
     if isinstance(error, SafetensorError):
         return ScopeError(
-            f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
+            f"the weights of {named} are damaged: {error_line(error)}", "another copy of the model"
         )
     return ScopeError(
-        f"{named} cannot be loaded: {told(error)}", f"{option('debug')}, which tells more"
+        f"{named} cannot be loaded: {error_line(error)}", f"{option('debug')}, which tells more"
     )
 
 

@@ -29,7 +29,7 @@ from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer.worker import load_tokenizer
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -139,7 +139,7 @@ def _check_tokens(
         theirs = load_tokenizer(folder, options.trust_remote_code).get_vocab()
     except Exception as error:  # missing or damaged
         raise ScopeError(
-            f"{named} has no tokenizer that could be held against the model's: {told(error)}",
+            f"{named} has no tokenizer that could be held against the model's: {error_line(error)}",
             "the folder with its tokenizer, as its save_pretrained writes it",
         ) from error
     if not ours.items() <= theirs.items():  # it may have more, such as a padding token
@@ -170,7 +170,7 @@ def _load_head(folder: Path, named: str, model: LoadedModel, options: Options) -
             if ran_out(error):
                 free_cache(model.device)
                 raise does_not_fit(named, folder, model.dtype, model.device) from error
-            raise ScopeError(f"{named} cannot be loaded: {told(error)}", ANOTHER) from error
+            raise ScopeError(f"{named} cannot be loaded: {error_line(error)}", ANOTHER) from error
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise ScopeError(

@@ -16,7 +16,7 @@ from llmscope.models.outside_code import code_from_outside
 from llmscope.models.spec import IN_MEMORY
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.support import arguments
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
 _DIGEST = re.compile("[0-9a-f]{32,}")
@@ -85,7 +85,7 @@ def unwrapped(model: Any) -> Any:
         inside = isinstance(getattr(model, "model", None), nn.Module)
         hint = ": pass its .model" if inside else ""
         raise WrongTypeError(
-            f"model must be a torch.nn.Module, not {arguments.quoted(model)}{hint}"
+            f"model must be a torch.nn.Module, not {arguments.quote_value(model)}{hint}"
         )
     inner: Any = model
     while True:
@@ -134,7 +134,8 @@ def tokens_of(tokenizer: Any) -> Tokens | None:
         inner = getattr(tokenizer, "tokenizer", None)  # a processor of text and images
         if inner is None or not hasattr(inner, "added_tokens_decoder"):
             raise WrongTypeError(
-                f"tokenizer must be a tokenizer of transformers, not {arguments.quoted(tokenizer)}"
+                "tokenizer must be a tokenizer of transformers, "
+                f"not {arguments.quote_value(tokenizer)}"
             )
         tokenizer = inner
     return Tokens(tokenizer)
@@ -146,7 +147,7 @@ def _anatomy(model: Any) -> Anatomy:
     except ScopeError:
         raise
     except Exception as error:  # code and configs of others can raise anything
-        message = f"the parts of {_kind(model)} cannot be found: {told(error)}"
+        message = f"the parts of {_kind(model)} cannot be found: {error_line(error)}"
         raise ScopeError(message, LOADED) from error
 
 
@@ -177,7 +178,7 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
             failure = failure or error
     if not outputs:
         assert failure is not None
-        message = f"{_kind(model)} fails on three tokens: {told(failure)}"
+        message = f"{_kind(model)} fails on three tokens: {error_line(failure)}"
         raise ScopeError(message, LOADED) from failure
     logits: list[Any] = [getattr(output, "logits", None) for output in outputs]
     if not all(isinstance(logit, Tensor) and logit.dim() == 3 for logit in logits):

@@ -7,7 +7,7 @@ from importlib import import_module
 from llmscope.errors import ScopeError, option
 from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec, sources
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 __all__ = ["GgufFile", "Options", "Weights", "fetch", "locate_gguf"]
 
@@ -30,7 +30,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
         raise
     except Exception as error:  # the code of another package may raise anything
         raise ScopeError(
-            f"the source {spec.source} failed for {display_text(spec.text)}: {told(error)}",
+            f"the source {spec.source} failed for {display_text(spec.text)}: {error_line(error)}",
             f"{option('debug')}, which tells more",
         ) from error
 

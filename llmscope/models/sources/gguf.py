@@ -25,7 +25,7 @@ from llmscope.models.sources.weights import GgufFile, Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.tokenizer.gguf_tokenizer import split_as_named
 from llmscope.models.tokenizer.worker import refuse_long_tokens
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 _MAGIC = b"GGUF"
 _NOTICES = "notices.json"
@@ -91,7 +91,7 @@ def check_gguf(path: Path) -> TensorHeaders:
         ) from error
     except ValueError as error:
         raise ScopeError(
-            f"{named} is damaged, or not all of a GGUF file: {told(error)}",
+            f"{named} is damaged, or not all of a GGUF file: {error_line(error)}",
             "another copy of the file",
         ) from error
     # The keys of an architecture correspond to those of a config: `llama.block_count`.
@@ -163,7 +163,7 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic
-        return None, [f"the file's tokenizer cannot be read: {told(error)}"]
+        return None, [f"the file's tokenizer cannot be read: {error_line(error)}"]
 
 
 def _left_out(tensors: Iterable[str], mapped_names: set[str]) -> list[str]:
@@ -180,7 +180,7 @@ def _left_out(tensors: Iterable[str], mapped_names: set[str]) -> list[str]:
 
 def _unreadable(path: Path, error: Exception) -> ScopeError:
     return ScopeError(
-        f"transformers cannot read {display_text(path.name)}: {told(error)}",
+        f"transformers cannot read {display_text(path.name)}: {error_line(error)}",
         "another file, or the same model as safetensors",
     )
 

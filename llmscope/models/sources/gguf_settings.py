@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmscope.errors import ScopeError
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 _EPSILON = ("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 _WIDE = ("intermediate_size", "n_inner", "ffn_hidden_size")
@@ -53,8 +53,9 @@ class Described:
             self.architecture = str(self._values["general.architecture"])
             factors = {tensor.name: tensor.data for tensor in reader.tensors}
         except Exception as error:  # an invalid header can raise anything
+            reason = error_line(error)
             raise ScopeError(
-                f"{display_text(path.name)} is damaged, or not all of a GGUF file: {told(error)}",
+                f"{display_text(path.name)} is damaged, or not all of a GGUF file: {reason}",
                 "another copy of the file",
             ) from error
         self.tensors = tuple(factors)

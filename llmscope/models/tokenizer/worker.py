@@ -11,7 +11,7 @@ from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.parts import LONGEST, plain, plain_file, short
 from llmscope.models.tokenizer.token_offsets import Span
 from llmscope.support.sandbox import MIB, CallError, FunctionError, Worker
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 CHILD = "llmscope.models.tokenizer.child"
 PATIENCE = 2.0
@@ -61,7 +61,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
-        raise CallError(told(error)) from None  # a Rust panic
+        raise CallError(error_line(error)) from None  # a Rust panic
     if not path.is_file():  # else its trial in the child process would have crashed
         refuse_long_tokens(tokenizer)
     return tokenizer
@@ -141,6 +141,6 @@ def worker_for(tokenizer: Any) -> TokenizerWorker | None:
 def failed(error: BaseException) -> ScopeError:
     """Return the error for a tokenizer that fails on a text."""
     return ScopeError(
-        f"the tokenizer fails on this text: {told(error)}",
+        f"the tokenizer fails on this text: {error_line(error)}",
         f"token ids instead of text: {option('ids')}",
     )

@@ -26,7 +26,7 @@ from llmscope.record.derive.tensors import logits_after
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
 from llmscope.support.sandbox import Cancelled
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 STEPS = 32
 ROWS = 1024
@@ -177,7 +177,7 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
         raise
     except Exception as error:  # code of a model that computes with embeddings may raise anything
         raise NoGradient(
-            f"the model does not run on embeddings with a gradient: {told(error)}"
+            f"the model does not run on embeddings with a gradient: {error_line(error)}"
         ) from error
     if stops:
         raise NoGradient(stops[0])

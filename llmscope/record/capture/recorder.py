@@ -55,7 +55,7 @@ from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
 from llmscope.support.sandbox import Cancelled
-from llmscope.support.text import shared_length, told
+from llmscope.support.text import error_line, shared_length
 
 Cancel = Callable[[], bool]
 Part = Callable[[Recording, int], None]
@@ -556,7 +556,7 @@ class Recorder:
                 if not self.outside or ran_out(error):
                     raise
                 raise ScopeError(
-                    f"the model fails on a prompt of {len(ids)} tokens: {told(error)}",
+                    f"the model fails on a prompt of {len(ids)} tokens: {error_line(error)}",
                     f"another prompt, or the model without what runs in its passes: {self.outside}",
                 ) from error
         if isinstance(cache, OwnState):

@@ -19,7 +19,7 @@ from llmscope.models.loading.memory import GIB, available, ran_out
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.compare.rounding import ROOM
 from llmscope.record.derive.verify import Verdicts, verify
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 FALL, STAY = 10.0, 2.0
 """How many times smaller a discrepancy is in float64, at least for rounding, at most for structure.
@@ -111,7 +111,7 @@ def check_in_float64(model: LoadedModel, verdicts: Verdicts) -> Float64Verdicts:
             copied.module.set_experts_implementation("eager")  # the grouped product has no float64
         return Float64Verdicts(verdicts, verify(Recorder(copied)))
     except Exception as error:  # a model's own code may do anything in another dtype
-        reason = "the memory does not hold a copy" if ran_out(error) else told(error)
+        reason = "the memory does not hold a copy" if ran_out(error) else error_line(error)
         return Float64Verdicts(verdicts, None, reason)
 
 

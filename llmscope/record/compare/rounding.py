@@ -14,7 +14,7 @@ from llmscope.models.loading.memory import GIB, available, ran_out
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.stream_difference import relative_difference
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 KEY = "rounding"
 MARGIN = 4.0
@@ -112,7 +112,7 @@ def _measure(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) 
     try:
         copied = Recorder(copy_in(model, other)).record(plain.prompt, fresh=True)
     except Exception as error:  # a model's own code may do anything in another dtype
-        reason = "the memory does not hold a copy" if ran_out(error) else told(error)
+        reason = "the memory does not hold a copy" if ran_out(error) else error_line(error)
         return Rounding(name, np.empty((0, 0)), reason)
     pair = (plain, copied) if other == coarse else (copied, plain)
     streams = range(recording.layers + 1)

@@ -152,7 +152,9 @@ class ActivationCache(Mapping[str, Tensor]):
         names = arguments.text("names", names)
         matches = [name for name in self._known_names() if fnmatchcase(name, names)]
         if not matches:
-            raise UnknownActivation(f"no name matches {arguments.quoted(names)}{self._near(names)}")
+            raise UnknownActivation(
+                f"no name matches {arguments.quote_value(names)}{self._near(names)}"
+            )
         return matches
 
     def stack(self, kind: str) -> Tensor:
@@ -188,10 +190,10 @@ class ActivationCache(Mapping[str, Tensor]):
             return layer, kind
         if layer >= count:
             raise UnknownActivation(
-                f"{arguments.quoted(name)}: the model has {count} layers (0 to {count - 1})"
+                f"{arguments.quote_value(name)}: the model has {count} layers (0 to {count - 1})"
             )
         if layer < 0 or kind not in NEEDS:
-            raise UnknownActivation(f"no tensor {arguments.quoted(name)}{self._near(name)}")
+            raise UnknownActivation(f"no tensor {arguments.quote_value(name)}{self._near(name)}")
         return layer, kind
 
     def _near(self, name: str) -> str:

@@ -11,7 +11,7 @@ from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padde
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.verify import probe
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 LENGTHS = (12, 9, 5, 2)
 """Lengths of the prompts that run together and alone."""
@@ -82,7 +82,7 @@ def why_alone(recorder: Recorder) -> str:
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # models without batch support raise anything
-        return f"the model does not take them: {told(error)}"
+        return f"the model does not take them: {error_line(error)}"
     if all(same_tensors(a, b) for a, b in zip(padded, single, strict=True)):
         return ""
     return "its tensors differ from those of single passes"

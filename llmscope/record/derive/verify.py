@@ -52,7 +52,7 @@ from llmscope.record.derive.tensors import (
 from llmscope.record.derive.token_maps import call_of, mixed_by_maps
 from llmscope.record.fetch import Fetching, fetched, on_cpu, together
 from llmscope.record.norms import bound
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 MAPS = "maps"
@@ -107,6 +107,8 @@ def verify(recorder: Recorder) -> Verdicts:
     model = recorder.model
     prompt = probe(model)
     gates, own_logits = output_gate.measure(model, prompt.ids)
+    if hasattr(model.module, "forget_latest_pass"):
+        model.module.forget_latest_pass()
     for tap, gate in zip(recorder.taps.layers, gates, strict=True):
         tap.output_gate = gate
     recording = recorder.examine(prompt, own_logits[-1])
@@ -224,7 +226,7 @@ def _judge_check(model: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Ve
     except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
-        return Verdict("refused", f"it could not be checked: {told(error)}")
+        return Verdict("refused", f"it could not be checked: {error_line(error)}")
     return judge(Comparison.of(comparison), model.precision, by=model.backend)
 
 

@@ -23,7 +23,7 @@ from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.knockouts import Knockout
 from llmscope.record.router_choices import RouterChoice
 from llmscope.record.sites import Site
-from llmscope.support.arguments import quoted
+from llmscope.support.arguments import quote_value
 
 WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 SITES: dict[str, tuple[Site, ...]] = {
@@ -282,7 +282,7 @@ def _own(edit: Edit, change: Change, base: Recording) -> Change:
         values = None
     if values is None or tensor.ndim > 2 or len(values) not in (1, len(change.rows)):
         raise WrongUseError(
-            f"it is {quoted(getattr(value, 'shape', value))}, which does not fit",
+            f"it is {quote_value(getattr(value, 'shape', value))}, which does not fit",
             f"a tensor of ({width},) or ({len(change.rows)}, {width}), or a function",
         )
     return replace(change, values=values)

@@ -16,7 +16,7 @@ from llmscope.learned.dictionaries.catalog import (
     header_of,
     headers_of,
     known_dictionaries,
-    loaded,
+    load_weights,
 )
 from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import STREAMS, WRITES, Place
@@ -97,7 +97,7 @@ def dictionary_of(model: LoadedModel, name: FeatureName) -> Dictionary:
         if len(names) == len(matching):
             hint = _list_features(map(header_of, matching), name.feature)
         raise ScopeError(f"there are {len(matching)} dictionaries at layer {layer}", hint)
-    dictionary = loaded(matching[0], model)
+    dictionary = load_weights(matching[0], model)
     count = dictionary.header.features
     if name.feature >= count:
         raise WrongUseError(

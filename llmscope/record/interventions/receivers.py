@@ -23,7 +23,7 @@ from llmscope.record.derive.verify import Verdicts, discrepancy, probe
 from llmscope.record.norms import bound
 from llmscope.record.sites import Site
 from llmscope.support.sandbox import Cancelled
-from llmscope.support.text import told
+from llmscope.support.text import error_line
 
 PARALLEL = "its MLP does not read what its attention writes: both read the stream before the layer"
 INSIDE = (
@@ -88,7 +88,7 @@ class Receivers:
         except (Cancelled, torch.OutOfMemoryError):
             raise
         except Exception as error:  # any error of a layer that cannot be called twice
-            return f"it cannot be called a second time: {told(error)}"
+            return f"it cannot be called a second time: {error_line(error)}"
         if apart <= bound(base.model.precision, BOUND):
             return ""
         if kind == "within":

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError, option
 from llmscope.models.files.cache import cache_folder
-from llmscope.runs.format import INFO, path_text
+from llmscope.runs.format import INFO
 from llmscope.runs.reader import RunReader
-from llmscope.support.text import display_text, one_line
+from llmscope.support.text import display_line, display_text, one_line
 
 if TYPE_CHECKING:
     from llmscope.runs.training.questions import AskedLens, AskedPrompt
@@ -62,7 +62,7 @@ def trainer_checkpoints(folder: Path) -> list[Checkpoint]:
     names = [path.name for path in folders]
     if not names:
         raise ScopeError(
-            f"{path_text(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder"
+            f"{display_line(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder"
         )
     steps = _trailing_numbers(names)
     checkpoints = [
@@ -241,7 +241,7 @@ class CheckpointRecorder:
                 done = len(self._all) - len(self._left) + at
                 where = f"{display_text(checkpoint.name)}, {done + 1} of {len(self._all)}"
                 self._said = f"loading {where}"
-                scope = self._loaded(at)
+                scope = self._load_checkpoint(at)
                 if scope is not None and not self._stop.is_set():
                     self._prefetch(at + 1)
                     self._said = f"recording {where}"
@@ -250,7 +250,7 @@ class CheckpointRecorder:
         finally:
             self._said = ""
 
-    def _loaded(self, at: int) -> Any:
+    def _load_checkpoint(self, at: int) -> Any:
         """Return the scope of a checkpoint; None if it cannot be loaded."""
         if self._loading is None:
             self._prefetch(at)

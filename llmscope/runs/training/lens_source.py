@@ -144,7 +144,7 @@ class LensSource:
         for name, place in places.items():
             if name != "layer" or layers_of(place, counts[name]) is None:
                 number = arguments.integer(name, place)
-                arguments.checked_index(f"prompts[{at}]: {name}", number, counts[name])
+                arguments.check_index(f"prompts[{at}]: {name}", number, counts[name])
 
     def figures(self) -> dict[str, Figure]:
         """Return the figures of the model as it is now, by key."""

@@ -90,11 +90,11 @@ def _check_options(chosen: Lens, lens_options: Mapping[str, Any]) -> None:
             if value not in chosen.modes:
                 there = ", ".join(chosen.modes) or "it has none"
                 raise WrongValueError(
-                    f"the lens {chosen.name} has no mode {arguments.quoted(value)}: {there}"
+                    f"the lens {chosen.name} has no mode {arguments.quote_value(value)}: {there}"
                 )
         elif name not in allowed:
             raise WrongValueError(
-                f"the lens {chosen.name} has no option {arguments.quoted(name)}"
+                f"the lens {chosen.name} has no option {arguments.quote_value(name)}"
                 f"{suggested(str(name), allowed)}"
             )
         elif unread := chosen.unread(name, str(lens_options.get("mode", ""))):
@@ -112,8 +112,8 @@ def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]
         for name in prompt.options:
             if name not in used and name not in ("target", "answer"):
                 raise WrongValueError(
-                    f"prompts[{at}] has the option {arguments.quoted(name)}, which none of the "
-                    "lenses has"
+                    f"prompts[{at}] has the option {arguments.quote_value(name)}, "
+                    "which none of the lenses has"
                 )
 
 
@@ -124,7 +124,9 @@ def read_prompts(prompts: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
         TypeError, ValueError: an option does not exist, or there is no prompt.
     """
     if isinstance(prompts, str | bytes | Mapping):
-        raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(prompts)}")
+        raise WrongTypeError(
+            f"prompts must be a list of prompts, not {arguments.quote_value(prompts)}"
+        )
     known = options()
     questions: list[PromptQuestion] = []
     for at, item in enumerate(arguments.several("prompts", prompts)):
@@ -135,7 +137,7 @@ def read_prompts(prompts: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
         for name in prompt_options:
             if name not in known or name == "mode":
                 raise WrongValueError(
-                    f"prompts[{at}] has an option {arguments.quoted(name)}, which no lens has"
+                    f"prompts[{at}] has an option {arguments.quote_value(name)}, which no lens has"
                     f"{suggested(str(name), known)}"
                 )
         questions.append(PromptQuestion(item["prompt"], prompt_options))

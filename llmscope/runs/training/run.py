@@ -235,7 +235,7 @@ class Run(StepRecorder):
     ) -> None:
         if not isinstance(scope, Scope):
             raise WrongTypeError(
-                f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
+                f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quote_value(scope)}"
             )
         source = LensSource(scope, prompts, lenses)
         if resume and overwrite:

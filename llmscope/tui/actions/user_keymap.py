@@ -25,7 +25,7 @@ from textual.keys import Keys, _character_to_key
 
 from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
-from llmscope.support.text import display_text, nearest, quoted_text
+from llmscope.support.text import display_line, nearest, quoted_text
 from llmscope.tui.actions.registry import BY_NAME, EVERY, bindings
 from llmscope.tui.actions.types import (
     SHOWN,
@@ -157,7 +157,7 @@ def read_keymap() -> Keymap:
     try:
         record = read_file()
     except ScopeError as error:
-        return Keymap(notice=display_text(error.message).replace("\n", " "))
+        return Keymap(notice=display_line(error.message))
     return keymap_from(record)
 
 

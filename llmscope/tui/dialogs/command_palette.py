@@ -22,7 +22,7 @@ from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.theme_switcher import all_names, choose
-from llmscope.tui.widgets.choice_list import MARK, Choices, ListEntry, fitted, spans
+from llmscope.tui.widgets.choice_list import MARK, Choices, ListEntry, fit_width, spans
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
@@ -89,7 +89,7 @@ def commands(actions: Sequence[Action]) -> list[Action]:
 
 def entries(host: Host) -> list[PaletteEntry]:
     """Return all entries, the most useful ones first."""
-    all_entries = [*_actions(host), *_added_panes(host), *_views(host), *_themes(host)]
+    all_entries = [*_actions(host), *_panes_of_packages(host), *_views(host), *_themes(host)]
     by_name = {entry.name: entry for entry in all_entries}
     first = [by_name[name] for name in _first() if name in by_name]
     rest = [entry for entry in all_entries if entry not in first]
@@ -120,7 +120,7 @@ def _actions(host: Host) -> Iterator[PaletteEntry]:
         )
 
 
-def _added_panes(host: Host) -> Iterator[PaletteEntry]:
+def _panes_of_packages(host: Host) -> Iterator[PaletteEntry]:
     """Yield the panes of other packages."""
     for key in host.grid.added:
         pane = host.grid.panes[key]
@@ -144,7 +144,7 @@ def _views(host: Host) -> Iterator[PaletteEntry]:
             words = pane.view_words.get(mode, mode.replace("-", " "))
             name, *synonyms = phrases(words)
             lens_name = MAP_VIEWS[index].lens if key == "map" else ""
-            question = _asked(lens_name) if lens_name and lens_name not in elsewhere else ""
+            question = _lens_question(lens_name) if lens_name and lens_name not in elsewhere else ""
             found_by = Searchable(
                 f"{title[:1].upper()}{title[1:]}: {name}", tuple(synonyms), question
             )
@@ -156,11 +156,15 @@ def _show_view(host: Host, key: str, index: int) -> None:
     host.grid.enter(key)
     pane = host.grid.panes[key]
     host.look_at(pane.show_view(host.state, index))
-    if key not in ("map", "next-token") or index in pane.offered_views(host.state):
+    if index in pane.offered_views(host.state):
         return
-    if key == "map" and MAP_VIEWS[index].lens == "probe":
+    if key == "mlp":
+        host.tell(f"layer {host.state.focus.layer} is no mixture of experts", "warning")
+    elif key == "attribution":
+        host.tell("that view needs a model with layers of experts", "warning")
+    elif key == "map" and MAP_VIEWS[index].lens == "probe":
         host.tell("that view needs a direction: llmscope MODEL --direction FILE", "warning")
-    else:
+    elif key in ("map", "next-token"):
         keys = host.user.keymap.filled("{lens} turns to one, {lenses} lists them")
         host.tell(f"that view needs a learned lens: {keys}", "warning")
 
@@ -174,10 +178,10 @@ def _themes(host: Host) -> Iterator[PaletteEntry]:
 def _question(pane: FigurePane | None) -> str:
     """Return the question of the lens that a pane shows; empty if it shows several or none."""
     modes: Mapping[str, object] = {} if pane is None else pane.snapshot_modes()
-    return _asked(next(iter(modes), ""))
+    return _lens_question(next(iter(modes), ""))
 
 
-def _asked(name: str) -> str:
+def _lens_question(name: str) -> str:
     return lens(name).question if name in names() else ""
 
 
@@ -244,8 +248,8 @@ class EntryList(Choices):
         width, styles = self.size.width - len(MARK), self.text_styles
         keys = entry.aside[0]
         room = max(1, width - (cell_len(keys) + 1 if keys else 0))
-        title = fitted(entry.label, min(room, cell_len(entry.label)))
-        title = title if cell_len(entry.label) <= room else fitted(entry.label, room)
+        title = fit_width(entry.label, min(room, cell_len(entry.label)))
+        title = title if cell_len(entry.label) <= room else fit_width(entry.label, room)
         content = Content.styled(title, styles.strong if here else styles.text)
         for start, end in spans(content.plain, self._words):
             content = content.stylize(styles.accent, start, end)

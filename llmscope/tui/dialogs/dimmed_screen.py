@@ -30,11 +30,11 @@ class DimmedScreen(BackgroundScreen):
             color: the colour laid over it, with its opacity.
         """
         for text, style, control in segments:
-            yield Segment(text, style if control else _dimmed(style, color), control)
+            yield Segment(text, style if control else _dim_style(style, color), control)
 
 
 @lru_cache(STYLES)
-def _dimmed(style: Style | None, color: Color) -> Style | None:
+def _dim_style(style: Style | None, color: Color) -> Style | None:
     """Return a style as seen through `color`. None is the style of plain text."""
     (segment,) = BackgroundScreen.process_segments([Segment("", style)], color)
     return segment.style

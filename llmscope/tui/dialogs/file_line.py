@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 
-from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 
@@ -15,11 +14,6 @@ def free_name(folder: Path, stem: str, suffix: str = "") -> str:
     numbered = (f"{stem}-{number}{suffix}" for number in count(2))
     names = chain([f"{stem}{suffix}"], numbered)
     return next(name for name in names if not (folder / name).exists())
-
-
-def path_text(path: str | Path) -> str:
-    """Return a path on one line."""
-    return display_text(str(path), whitespace=False).replace("\n", " ")
 
 
 class FileLineScreen(LineScreen):

@@ -49,7 +49,9 @@ class Searchable:
     def phrases(self) -> tuple[tuple[Words, float], ...]:
         """The words of each phrase, and what is added to the score of a match in it."""
         area, _, title = self.title.partition(": ")
-        texts = [(title, 20.0), (self.title, 10.0), (area if title else "", 0.0)]
+        # In `workspace: Answer: neurons` the last words are its own name.
+        texts = [(title, 20.0), (title.rpartition(": ")[2], 20.0)]
+        texts += [(self.title, 10.0), (area if title else "", 0.0)]
         texts += [(synonym, 5.0) for synonym in self.synonyms]
         texts.append((self.question, -50.0))
         return tuple((words(text), bonus) for text, bonus in texts if text)

@@ -103,7 +103,7 @@ def _branch(host: Host) -> Now:
     return Now(f"of {count}") if count > 1 else _off("there is one branch alone")
 
 
-def _generated(host: Host) -> Now:
+def _generation_item(host: Host) -> Now:
     branches = host.generation.branches
     return (
         Now("") if branches is not None and branches.count else _off("nothing was generated here")
@@ -171,7 +171,7 @@ def _versus(host: Host) -> Now:
     return Now("now on: ends it" if host.state.versus is not None else "now off")
 
 
-def _hidden(host: Host) -> Now:
+def _hidden_item(host: Host) -> Now:
     hidden = host.grid.arrangement.hidden
     return Now(f"{len(hidden)} hidden") if hidden else _off("none is hidden")
 
@@ -218,8 +218,8 @@ NOW: dict[str, Callable[[Host], Now]] = {
     "edits-all": _all_edits,
     "branch-previous": _branch,
     "branch-next": _branch,
-    "fork": _generated,
-    "write-back": _generated,
+    "fork": _generation_item,
+    "write-back": _generation_item,
     "sampler": _sampler,
     "attention-mode": _attention,
     "measure": _measure,
@@ -239,7 +239,7 @@ NOW: dict[str, Callable[[Host], Now]] = {
     "step-back": _walk,
     "pin-target": _target,
     "versus": _versus,
-    "panes-all": _hidden,
+    "panes-all": _hidden_item,
     "tab-close": _close_tab,
     "tab-turn": _turn_tab,
     **{f"workspace-{workspace.name}": _tab(workspace.name) for workspace in WORKSPACES},

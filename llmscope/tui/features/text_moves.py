@@ -136,7 +136,7 @@ def strongest(host: Host) -> None:
 
     With attention, go to what the token of the cursor attends to most: again follows it further.
     """
-    from llmscope.tui.state.token_measures import measure_of, measured, next_strongest
+    from llmscope.tui.state.token_measures import measure_numbers, measure_of, next_strongest
 
     state, measure = host.state, measure_of(host.state)
     if not shows_strip(host):
@@ -144,7 +144,7 @@ def strongest(host: Host) -> None:
     want = strip_want(host.state)
     result = host.figures.shown(want.key)
     current = result is not None and result.want == want and result.of(state)
-    values = measured(result.figure, measure) if result is not None and current else None
+    values = measure_numbers(result.figure, measure) if result is not None and current else None
     special = [token.special for token in state.tokens]
     here = state.focus.position
     place = None if values is None else next_strongest(values, special, measure.unit, here)

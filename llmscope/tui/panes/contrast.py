@@ -98,7 +98,7 @@ says that what differs comes later, the token cannot know of it: put the cue fir
             figure = replace(figure, values=figure.values.round(DIGITS))
         painting = super().draw(replace(result, figure=figure), focus, tokens)
         alone = figure.axis("position") is not None and bool(np.isnan(figure.values).all(0).any())
-        return noted(painting, BLANK, self.size.width, self._look) if alone else painting
+        return append_note(painting, BLANK, self.size.width, self._look) if alone else painting
 
     def _picture(self) -> Painting:
         if self._state.versus_prompt is not None:
@@ -141,7 +141,7 @@ says that what differs comes later, the token cannot know of it: put the cue fir
         return "head" if state.view_of(self.key, self.views) in ATTENTION else self.column
 
 
-def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:
+def append_note(painting: Painting, note: str, width: int, look: RenderOptions) -> Painting:
     """Append `note` to the legend of a painting, if a pane border of `width` cells has room."""
     style_set = styles_for(look)
     text = f" {style_set.glyphs.separator} {plain_text(note, look.ascii)}"

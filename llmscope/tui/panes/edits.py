@@ -117,8 +117,10 @@ def paint_edits(
     """
     style_set = styles_for(look)
     if not state.edits:
-        rows = [_said(line, width, style_set) for line in wrap(fill(NONE_YET), max(1, width - 2))]
-        rows += [_said(f"  {example}", width, style_set, faint=False) for example in examples]
+        rows = [
+            _text_row(line, width, style_set) for line in wrap(fill(NONE_YET), max(1, width - 2))
+        ]
+        rows += [_text_row(f"  {example}", width, style_set, faint=False) for example in examples]
         foot = _foot(state, width, height, len(rows), style_set, fill)
         rows = list(finish(rows, width, height - len(foot), style_set.base))
         return Painting(finish((*rows, *foot), width, height, style_set.base))
@@ -126,7 +128,7 @@ def paint_edits(
     for at, listed_edit in enumerate(state.edits):
         listed.append((at, _edit(state, at, width, style_set)))
         if why := _why(state, listed_edit):
-            listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, style_set)))
+            listed.append((at, _text_row(f"{' ' * _indent(state)}{why}", width, style_set)))
     foot = _foot(state, width, height, len(listed), style_set, fill)
     room = height - len(foot)
     lines = [at for at, _ in listed]
@@ -158,7 +160,7 @@ def _foot(
     lines, room = wrap(fill(NO_B), max(1, width - 2)), max(1, height - rows)
     if len(lines) > room:
         lines[room - 1 :] = [" ".join(lines[room - 1 :])]
-    return [_said(line, width, style_set) for line in lines]
+    return [_text_row(line, width, style_set) for line in lines]
 
 
 def _indent(state: ViewState) -> int:
@@ -200,7 +202,7 @@ def _prompt_b(text: str, width: int, style_set: Styles) -> Row:
     return line.add(line_text, style_set.base).row(width, style_set.base)
 
 
-def _said(text: str, width: int, style_set: Styles, *, faint: bool = True) -> Row:
+def _text_row(text: str, width: int, style_set: Styles, *, faint: bool = True) -> Row:
     style = style_set.dim if faint else style_set.base
     line_text = fit(plain_text(f" {text}", style_set.look.ascii), width, style_set.glyphs.ellipsis)
     return Line().add(line_text, style).row(width, style_set.base)

@@ -124,7 +124,7 @@ experts the experts of the cursor's layer."""
         "parts": "parts, largest parts, heads and MLPs",
         "neurons": "neurons, neuron attribution, neurons of the answer",
         "layers": "layers, attribution by layer, accumulated",
-        "experts": "experts, which expert wrote the answer, mixture of experts",
+        "experts": "writes of experts, which expert wrote the answer, mixture of experts",
     }
     asks = ("layer", "position", "target", "versus", "top_k")
     ABLATED: ClassVar[Mapping[str, Part]] = {

@@ -30,7 +30,7 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
 "GLU Variants Improve Transformer"."""
     views: ClassVar[tuple[str, ...]] = ("router", "neurons")
     view_words: ClassVar[Mapping[str, str]] = {
-        "router": "router, routing, experts",
+        "router": "router, routing",
         "neurons": "neurons of experts, strongest neurons",
     }
     row: ClassVar[str] = "neuron"
@@ -53,6 +53,11 @@ Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories"; gate
         """Return the indices of the views: a layer without experts has no router."""
         mixed = state.info is not None and state.focus.layer in state.info.experts
         return range(len(self.views)) if mixed else (1,)
+
+    def view_index(self, state: ViewState) -> int:
+        """Return the index of the view that is shown: the neurons in a layer without experts."""
+        chosen, offered = super().view_index(state), self.offered_views(state)
+        return chosen if chosen in offered else offered[0]
 
     def listed(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the neurons shown, in row order."""

@@ -30,7 +30,7 @@ from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.work import bar, described
+from llmscope.tui.state.work import bar, describe_work
 from llmscope.tui.state.workspaces import TITLES
 from llmscope.tui.theme.hosted_widget import HostedWidget
 from llmscope.tui.theme.textual_theme import text_styles
@@ -420,7 +420,7 @@ class FigurePane(HostedWidget, can_focus=True):
         """Draw how far the work is, in the middle of an empty pane."""
         width, height = self.size
         style = self.rich_style + text_styles(self._look.theme).dim.rich_style
-        lines = described(work).split(" · ", 1)  # the time left fits on a line of its own
+        lines = describe_work(work).split(" · ", 1)  # the time left fits on a line of its own
         if work.total:
             lines.append(bar(work.done, work.total, min(WIDEST_BAR, width)))
         texts = [line[:width].center(width) for line in lines[:height]]

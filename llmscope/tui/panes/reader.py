@@ -17,7 +17,7 @@ from llmscope.figure import Figure, Focus
 from llmscope.support.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.token_measures import measure_of, measure_want, measured, upper_end
+from llmscope.tui.state.token_measures import measure_numbers, measure_of, measure_want, upper_end
 from llmscope.tui.state.view_state import ViewState
 
 
@@ -58,7 +58,7 @@ turns of a chat."""
     def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the lines around the cursor."""
         measure = measure_of(self._state)
-        values = measured(result.figure, measure)
+        values = measure_numbers(result.figure, measure)
         if values is not None and len(values) != len(result.tokens):
             values = None
         return self._paint(result.tokens, values, measure.unit, focus.position)
@@ -106,7 +106,7 @@ turns of a chat."""
     def value_at(self, hit: Mapping[str, int]) -> str:
         """Return the number of the token under the mouse in words; empty without one."""
         result, place = self._shown, hit.get("position")
-        values = None if result is None else measured(result.figure, measure_of(self._state))
+        values = None if result is None else measure_numbers(result.figure, measure_of(self._state))
         if result is None or place is None or values is None or not place < len(values):
             return ""
         measure = measure_of(self._state)

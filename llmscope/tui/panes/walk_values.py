@@ -60,11 +60,11 @@ vocabulary stand in the order of their numbers, the largest first."""
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move the cursor by `by` rows."""
-        return self._walked(state, down=by)
+        return self._move_in_matrix(state, down=by)
 
     def side(self, state: ViewState, by: int) -> ViewState:
         """Move the cursor by `by` columns."""
-        return self._walked(state, across=by)
+        return self._move_in_matrix(state, across=by)
 
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Show another weight that the step reads; after the last one, the step's output again."""
@@ -89,7 +89,7 @@ vocabulary stand in the order of their numbers, the largest first."""
             row, column = row - rows.start, column - columns.start
         return state.at_cell(cell_at(result.figure, row, column))
 
-    def _walked(self, state: ViewState, down: int = 0, across: int = 0) -> ViewState:
+    def _move_in_matrix(self, state: ViewState, down: int = 0, across: int = 0) -> ViewState:
         result = self.values_shown()
         if result is None:
             return self._beginning(state)
@@ -118,7 +118,7 @@ vocabulary stand in the order of their numbers, the largest first."""
         if "seen" not in extra or not (self.among or focus.cell is not None):
             return super().draw(plain, replace(focus, cell=None))
         focus = replace(focus, cell=focus.cell or tuple(extra["cell"]["at"]))
-        text_rows = () if self.said_beside else self._said(result.figure)
+        text_rows = () if self.said_beside else self._cell_text_rows(result.figure)
         if not text_rows:
             return super().draw(plain, focus)
         from llmscope.draw import paint
@@ -130,7 +130,7 @@ vocabulary stand in the order of their numbers, the largest first."""
         )
         return replace(painting, rows=(*painting.rows, *text_rows))
 
-    def _said(self, figure: Figure) -> tuple[Row, ...]:
+    def _cell_text_rows(self, figure: Figure) -> tuple[Row, ...]:
         """Return the text about the cell, as many lines as fit."""
         width, height = self.size
         spare = height - len(figure.axes[0]) - 1

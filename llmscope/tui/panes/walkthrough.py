@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from llmscope.draw import RenderOptions, styles_for
-from llmscope.draw.dim import faded
+from llmscope.draw.dim import fade
 from llmscope.draw.painters.walkthrough.step import paint_step
 from llmscope.draw.painting import Painting
 from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import ViewState, followed
+from llmscope.tui.state.view_state import ViewState, follow_step
 
 VALUES, SAID = "walk-values", "walk-said"
 ROOMY = 20
@@ -114,7 +114,7 @@ A step with × could not be verified against the model: the pane in words says w
         figure = result.figure
         if self.size.height < ROOMY:
             figure = replace(figure, extra={**figure.extra, "caption": ()})
-        focus = replace(focus, step=self._chosen())
+        focus = replace(focus, step=self._chosen_step())
         return super().draw(replace(result, figure=figure), focus, tokens)
 
     def step(self, state: ViewState, by: int) -> ViewState:
@@ -129,7 +129,7 @@ A step with × could not be verified against the model: the pane in words says w
             by: 1 or -1.
             opens: whether to open the layers that a row sums up, instead of selecting that row.
         """
-        result, steps, at = self._shown, self.steps, self._chosen()
+        result, steps, at = self._shown, self.steps, self._chosen_step()
         rows = (
             []
             if result is None
@@ -158,12 +158,12 @@ A step with × could not be verified against the model: the pane in words says w
         assert state.info is not None
         place = (rows[0], rows[-1] + 1), state.focus.layer, layer, state.info.layers
         # Layers may differ in kind: for a visited layer, its exact range of steps is known.
-        inside = self._insides.get(layer) or followed(rows[0], *place)[1]
+        inside = self._insides.get(layer) or follow_step(rows[0], *place)[1]
         return state.open_layer(layer, inside[1] - 1 if end else inside[0], inside)
 
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Show another weight that the step reads, in the values pane."""
-        weights = self.steps[self._chosen()]["weights"] if self.steps else ()
+        weights = self.steps[self._chosen_step()]["weights"] if self.steps else ()
         return state.with_next_weight(len(weights), by) if weights else None
 
     def point(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
@@ -182,7 +182,7 @@ A step with × could not be verified against the model: the pane in words says w
         inside = (rows[0], rows[-1] + 1) if known else None
         return state.walk_to(max(0, min(step, len(steps) - 1)), inside)
 
-    def _chosen(self) -> int:
+    def _chosen_step(self) -> int:
         return min(self._state.step, max(len(self.steps) - 1, 0))
 
 
@@ -201,7 +201,11 @@ under the cursor first. Up and down choose another step, {step-from} goes to wha
     def heading(self, result: Shown) -> str:
         """Return the title with the number of the step."""
         last = len(self.steps) - 1
-        return f"Step {self._chosen()} of {last} in words" if last >= 0 else super().heading(result)
+        return (
+            f"Step {self._chosen_step()} of {last} in words"
+            if last >= 0
+            else super().heading(result)
+        )
 
     def draw(self, result: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the cell under the cursor, then the step's sentence, formula, shapes and weights."""
@@ -210,8 +214,8 @@ under the cursor first. Up and down choose another step, {step-from} goes to wha
         style_set = styles_for(self._look)
         values = self.values_shown() if self.among else None
         cell = None if values is None else values.figure
-        index = self._chosen()
+        index = self._chosen_step()
         step = self.steps[index]
         more = self.filled(ENDING) if step.get("writes") and not step["full"] else ""
         painting = paint_step(result.figure, index, *self.size, style_set, cell=cell, more=more)
-        return faded(painting, self._look) if self._stale and self.dim else painting
+        return fade(painting, self._look) if self._stale and self.dim else painting

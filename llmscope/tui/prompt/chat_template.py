@@ -136,14 +136,14 @@ class ChatTemplate:
 
     def plain(self, text: str) -> str:
         """Return a text without the template: the typed text, or the user's last message."""
-        return self._said(text, self._made, self.roles) if self.follows(text) else text
+        return self._user_message(text, self._made, self.roles) if self.follows(text) else text
 
     def plain_b(self, host: Host) -> str | None:
         """Return prompt B without the template; None without B."""
         text, info = host.state.versus_prompt, host.state.info
         if text is None or info is None or not self.follows_b(host):
             return text
-        return self._said(text, self._made_b, info.chat.roles(text))
+        return self._user_message(text, self._made_b, info.chat.roles(text))
 
     def land(self, host: Host, templated: Templated) -> None:
         """Take the templated text, or report the reason why it failed."""
@@ -197,7 +197,7 @@ class ChatTemplate:
         return () if self.turns is None else tuple(span.role_span for span in self.turns.spans)
 
     @staticmethod
-    def _said(text: str, templated: Templated | None, roles: Sequence[RoleSpan]) -> str:
+    def _user_message(text: str, templated: Templated | None, roles: Sequence[RoleSpan]) -> str:
         """Return the typed text if `text` is unchanged since; else the user's last message."""
         if templated is not None and text == templated.text:
             return templated.request.text

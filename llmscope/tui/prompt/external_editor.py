@@ -42,7 +42,7 @@ def edit(host: Host) -> None:
     if host.user.autosave:
         host.user.autosave.save(host)  # the editor may stay open for long
     try:
-        written = edited(host, command, text)
+        written = edit_text(host, command, text)
     except SuspendNotSupported:
         host.tell("the screen cannot make room for an editor here", "warning")
     except UnusableError as error:
@@ -65,7 +65,7 @@ def editor_of(environ: Mapping[str, str]) -> list[str]:
         return command.split()
 
 
-def edited(host: Host, command: list[str], text: str) -> str:
+def edit_text(host: Host, command: list[str], text: str) -> str:
     """Return a text as changed in the external editor.
 
     The text is passed in a private file, which is deleted afterwards, unless a change in it could
@@ -94,7 +94,7 @@ def edited(host: Host, command: list[str], text: str) -> str:
         if failure:
             raise UnusableError(failure + left)
         try:
-            result = text if not keep else _taken(after, text)
+            result = text if not keep else _read_edited_text(after, text)
         except UnicodeDecodeError as error:
             raise UnusableError(f"not UTF-8 (byte {error.start}){left}") from None
         if keep and (reason := too_long(result)):
@@ -109,7 +109,7 @@ def edited(host: Host, command: list[str], text: str) -> str:
                 path.unlink()
 
 
-def _taken(data: bytes, before: str) -> str:
+def _read_edited_text(data: bytes, before: str) -> str:
     """Return the text of a file. Editors end the last line, which a prompt need not do."""
     text = data.decode("utf-8-sig")
     if text.endswith("\n") and not before.endswith("\n"):
@@ -120,7 +120,7 @@ def _taken(data: bytes, before: str) -> str:
 def _run(host: Host, command: list[str]) -> str:
     """Lend the terminal to the editor until it ends; return why it failed, empty if it did not."""
     called = display_text(Path(command[0]).name)  # a whole path would leave no room for the reason
-    with host.suspend(), _left_to_the_editor():
+    with host.suspend(), _leave_signals_to_editor():
         # Descriptors 1 and 2 are redirected while the screen is up; this is the terminal itself.
         screen = sys.__stdout__
         try:
@@ -134,7 +134,7 @@ def _run(host: Host, command: list[str]) -> str:
 
 
 @contextmanager
-def _left_to_the_editor() -> Iterator[None]:
+def _leave_signals_to_editor() -> Iterator[None]:
     """Leave the signals of the terminal's keys (interrupt, stop, continue) to the editor.
 
     Handlers set in Python are reset in a new program. SIGTSTP and SIGCONT get no handler, so that

@@ -200,7 +200,7 @@ class StoredSession(Struct, frozen=True, omit_defaults=True):
                 *(getattr(state.focus, name) for name in StoredFocus.__struct_fields__)
             ),
             marks=frozenset(name for name in MARKS if getattr(state, name)),
-            edits=_written(state.edits),
+            edits=_stored_edits(state.edits),
             chosen=state.chosen,
             past=_past(host),
             maximized=panes.maximized,
@@ -229,7 +229,7 @@ class StoredSession(Struct, frozen=True, omit_defaults=True):
     @property
     def listed_edits(self) -> tuple[ListedEdit, ...]:
         """The edits as the list has them."""
-        return _listed(self.edits)
+        return _listed_edits(self.edits)
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
@@ -297,7 +297,7 @@ class StoredSession(Struct, frozen=True, omit_defaults=True):
         """Restore the edits that undo brings back, once the editor has its history."""
         host.undo.restore_past(
             host,
-            [(step.back, _listed(step.edits), step.chosen, step.muted) for step in self.past],
+            [(step.back, _listed_edits(step.edits), step.chosen, step.muted) for step in self.past],
         )
 
     def described(self) -> str:
@@ -311,12 +311,12 @@ class StoredSession(Struct, frozen=True, omit_defaults=True):
         return ", ".join(filter(None, parts))
 
 
-def _written(edits: Iterable[ListedEdit]) -> tuple[tuple[str, bool], ...]:
+def _stored_edits(edits: Iterable[ListedEdit]) -> tuple[tuple[str, bool], ...]:
     """Return edits as they are stored: each as it is written, and whether it is on."""
     return tuple((str(listed.edit), listed.on) for listed in edits)
 
 
-def _listed(edits: Iterable[tuple[str, bool]]) -> tuple[ListedEdit, ...]:
+def _listed_edits(edits: Iterable[tuple[str, bool]]) -> tuple[ListedEdit, ...]:
     """Return stored edits as the list has them."""
     return tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in edits)
 
@@ -329,7 +329,7 @@ def _past(host: Host) -> tuple[StoredEdits, ...]:
         if before.screen is not None:
             break
         back = max(0, depth - before.depth)
-        stored.append(StoredEdits(back, _written(before.edits), before.chosen, before.muted))
+        stored.append(StoredEdits(back, _stored_edits(before.edits), before.chosen, before.muted))
     return tuple(reversed(stored))
 
 

@@ -55,7 +55,7 @@ def state_of(host: Host) -> StoredSession:
 
 def file_text(session: StoredSession) -> str:
     """Return the content of a state file, which people can read."""
-    return _escaped(json.dumps(_record(session), ensure_ascii=False, indent=2)) + "\n"
+    return _escape_controls(json.dumps(_record(session), ensure_ascii=False, indent=2)) + "\n"
 
 
 def command(session: StoredSession) -> str:
@@ -64,7 +64,7 @@ def command(session: StoredSession) -> str:
 
     # A path in a command line is relative to where it is run.
     record = _record(structs.replace(session, folder=""))
-    word = _escaped(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+    word = _escape_controls(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
     if len(word.encode()) > LONGEST_WORD:
         return ""
     return shlex.join(("llmscope", "open", word))
@@ -97,7 +97,7 @@ def _record(session: StoredSession) -> dict[str, Any]:
     return {"state": SCHEMA, "llmscope": __version__, **fields}
 
 
-def _escaped(text: str) -> str:
+def _escape_controls(text: str) -> str:
     """Return JSON without characters that control a terminal, or that are no Unicode."""
     if not controls(text) and text.isascii():
         return text

@@ -11,7 +11,7 @@ from platformdirs import user_state_path
 
 from llmscope.support.fsync import replace_file
 from llmscope.support.lines import read_file
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 LOCK = ".lock"
 """Held while a file is read, changed and rewritten."""
@@ -108,5 +108,5 @@ def write(name: str, data: bytes) -> bool:
 
 def _report(error: Exception) -> None:
     reason = getattr(error, "strerror", None) or str(error)
-    line = display_text(f"{state_folder()} cannot keep anything: {reason}").replace("\n", " ")
+    line = display_line(f"{state_folder()} cannot keep anything: {reason}")
     _flaws.append(line[:300])

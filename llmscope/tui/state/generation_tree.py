@@ -61,18 +61,18 @@ class Branch:
             self,
             ids=(*self.ids, token),
             text=text,
-            ends=(*_clipped(self.ends, self.text, shared), (len(text), "")),
+            ends=(*_clip_ends(self.ends, self.text, shared), (len(text), "")),
         )
 
     def cut(self, count: int) -> Branch:
         """Return the branch with only its first `count` tokens."""
         text = self.text_of(count)
         shared = self.ends[count][0]
-        ends = (*_clipped(self.ends[:count], self.text, shared), (len(text), ""))
+        ends = (*_clip_ends(self.ends[:count], self.text, shared), (len(text), ""))
         return replace(self, ids=self.ids[:count], text=text, ends=ends)
 
 
-def _clipped(ends: tuple[End, ...], text: str, shared: int) -> tuple[End, ...]:
+def _clip_ends(ends: tuple[End, ...], text: str, shared: int) -> tuple[End, ...]:
     """Return the ends for another text that shares its first `shared` characters with `text`."""
     length = len(ends)
     while length and ends[length - 1][0] > shared:

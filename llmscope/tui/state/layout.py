@@ -192,7 +192,9 @@ def areas(
     room = height - LINE * len(lines) if others else 0
     placed: dict[str, Area] = {}
     columns = _columns(layout, others, room, rows) if others else []
-    kept_rows = max((_kept_rows(column, rows, message_rows) for column in columns), default=room)
+    kept_rows = max(
+        (_rows_kept_beside(column, rows, message_rows) for column in columns), default=room
+    )
     below = _message_heights(lines, room - kept_rows, message_rows)
     room = height - sum(below.values())
     x = 0
@@ -217,7 +219,7 @@ def areas(
     return placed
 
 
-def _kept_rows(
+def _rows_kept_beside(
     column: Sequence[str], rows: Mapping[str, UsefulRows], messages: Mapping[str, int]
 ) -> int:
     """Return the rows that the panes of a column keep beside long messages of folded panes."""
@@ -256,7 +258,7 @@ def _columns(
     needed = {key: rows.get(key, UsefulRows()) for key in panes}
 
     def cost(places: Sequence[int]) -> tuple[float, ...]:
-        columns = _placed(spine, details, places)
+        columns = _place_panes(spine, details, places)
         lowest = [sum(needed[key].least + BORDER for key in column) for column in columns]
         highest = [
             sum(height if (top := needed[key].most) is None else top + BORDER for key in column)
@@ -270,10 +272,10 @@ def _columns(
         return (max(0, crowded), max(0, lacking), unused, max(lowest), *places)
 
     places = min(product(range(count), repeat=len(details)), key=cost)
-    return _placed(spine, details, places)
+    return _place_panes(spine, details, places)
 
 
-def _placed(spine: str, details: Sequence[str], places: Sequence[int]) -> list[list[str]]:
+def _place_panes(spine: str, details: Sequence[str], places: Sequence[int]) -> list[list[str]]:
     """Return the columns that hold panes, given the column of each detail."""
     columns: dict[int, list[str]] = {0: [spine]}
     for key, place in sorted(zip(details, places, strict=True), key=lambda pair: pair[1]):

@@ -108,7 +108,7 @@ def query_focus(state: ViewState, mode: str) -> Focus:
     return Focus(layer=state.focus.layer, head=head, mode=mode, span=span)
 
 
-def measured(figure: Figure, measure: TokenMeasure) -> NDArray[np.float32] | None:
+def measure_numbers(figure: Figure, measure: TokenMeasure) -> NDArray[np.float32] | None:
     """Return the numbers of a measure from its figure; None if the figure does not hold them.
 
     [position]; NaN where a number is not known or does not exist.

@@ -50,10 +50,10 @@ class Turns:
             (
                 *self.spans[:at],
                 replace(here, end=here.end + grown),
-                *_moved(self.spans[at + 1 :], grown),
+                *_move_spans(self.spans[at + 1 :], grown),
             ),
         )
 
 
-def _moved(spans: Sequence[TurnSpan], by: int) -> list[TurnSpan]:
+def _move_spans(spans: Sequence[TurnSpan], by: int) -> list[TurnSpan]:
     return [replace(span, start=span.start + by, end=span.end + by) for span in spans]

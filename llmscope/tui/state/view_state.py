@@ -292,7 +292,7 @@ class ViewState(EditList):
                 focus = replace(focus, neuron=None)
                 feature = self._feature_at(focus.layer)
                 if self.inside is not None:
-                    step, inside = followed(
+                    step, inside = follow_step(
                         self.step,
                         self.inside,
                         self.focus.layer,
@@ -494,7 +494,7 @@ class ViewState(EditList):
         return replace(self, attention=(self.attention + 1) % len(ATTENTION_VIEWS))
 
 
-def followed(
+def follow_step(
     step: int, inside: tuple[int, int], old: int, new: int, layers: int
 ) -> tuple[int, tuple[int, int]]:
     """Return where a step and the steps of its layer are in the walkthrough of layer `new`.

@@ -8,7 +8,7 @@ BAR = 8
 """Width in cells of a bar in a title."""
 
 
-def described(work: Working) -> str:
+def describe_work(work: Working) -> str:
     """Return what is done, how far it is, and when it ends, if that is known.
 
     `running layer 12 of 30`, `reading token 3,072 of 8,000 · 210/s · 23 s left`

@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 
-from llmscope.tui.terminal.scroll import UNKNOWN, Cell, Ink, moved
+from llmscope.tui.terminal.scroll import UNKNOWN, Cell, Ink, scroll_row
 
 PLAIN: Ink = ("", "", "")
 BLANK: Cell = (" ", PLAIN)
@@ -120,7 +120,7 @@ class TerminalCells:
             wanted, result = self._wanted[y], self._shown[y]
             if wanted != result:
                 sent = "".join(_row(y, wanted, result))
-                if moves := moved(y, wanted, result):
+                if moves := scroll_row(y, wanted, result):
                     sent = min(sent, moves[0] + "".join(_row(y, wanted, moves[1])), key=len)
                 self._shown[y] = wanted.copy()
                 out.append(sent)

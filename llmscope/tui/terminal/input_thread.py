@@ -185,7 +185,7 @@ def read_any_bytes(driver: type) -> None:
 
 
 @cache
-def guarded(base: Any) -> Any:
+def guard_driver(base: Any) -> Any:
     """Return a subclass of a Textual driver whose reading thread never ends the app silently."""
     for cls in base.__mro__:
         if cls.__module__.startswith("textual.drivers."):

@@ -21,7 +21,7 @@ from textual.app import App
 from textual.driver import Driver
 
 from llmscope.tui.terminal.bandwidth import LOW, Bandwidth
-from llmscope.tui.terminal.input_thread import guarded
+from llmscope.tui.terminal.input_thread import guard_driver
 
 try:
     from textual._compositor import CompositorUpdate
@@ -59,8 +59,8 @@ class PacedApp(App[int]):
 
     def get_driver_class(self) -> type[Driver]:
         """Return the platform's driver, extended to know when the terminal has taken its output."""
-        driver: type[Driver] = guarded(super().get_driver_class())
-        return driver if hasattr(driver, "behind") or not self._paced else paced(driver)
+        driver: type[Driver] = guard_driver(super().get_driver_class())
+        return driver if hasattr(driver, "behind") or not self._paced else pace_driver(driver)
 
     @property
     def left(self) -> bool:
@@ -151,7 +151,7 @@ class TellingFile:
 
 
 @cache
-def paced(base: Any) -> Any:
+def pace_driver(base: Any) -> Any:
     """Return a subclass of a Textual driver that tracks its writing thread."""
 
     class PacedDriver(base):  # type: ignore[misc]

@@ -17,7 +17,9 @@ LEAST_CELLS = 8
 """Cells that a move must correct; for fewer, sending them again costs no more."""
 
 
-def moved(y: int, wanted: list[Cell], on_terminal: list[Cell]) -> tuple[str, list[Cell]] | None:
+def scroll_row(
+    y: int, wanted: list[Cell], on_terminal: list[Cell]
+) -> tuple[str, list[Cell]] | None:
     """Return the sequence that moves part of a row, and the row's new cells; None if no move helps.
 
     Cells are deleted at one end of the part, and as many are inserted at the other (DCH and ICH of

@@ -124,12 +124,12 @@ class Choices(HostedWidget):
         choice, here = self.found[index], index == self.at
         width, text_styles = self.size.width, self.text_styles
         first, second = choice.aside
-        aside = f"{fitted(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
+        aside = f"{fit_width(first, ASIDE)}{second:>8}" if width >= NARROW else f"{second:>8}"
         if not (first or second):
             aside = ""
         room = max(1, width - len(MARK) - (cell_len(aside) + GAP if aside else 0))
         label = Content.styled(
-            fitted(choice.label, room), text_styles.strong if here else text_styles.text
+            fit_width(choice.label, room), text_styles.strong if here else text_styles.text
         )
         for start, end in spans(label.plain, self._words):
             label = label.stylize(text_styles.accent, start, end)
@@ -158,7 +158,7 @@ def whole(text: str) -> str:
     return display_text(text[:SEEN], cells=True).replace("\n", "↵")
 
 
-def fitted(text: str, width: int) -> str:
+def fit_width(text: str, width: int) -> str:
     """Pad or truncate a text to exactly `width` cells."""
     line = whole(text)
     if cell_len(line) > width or len(text) > SEEN:

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 from llmscope.tui.theme.hosted_widget import HostedWidget
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ScreenHeader(HostedWidget):
         facts = [info.dtype, info.device]
         if info.versus is not None:
             named = named.removesuffix(" · base model")
-            second = display_text(info.versus_name).replace("\n", " ")
+            second = display_line(info.versus_name)
             if info.versus.dtype not in ("", info.dtype):  # what tells them apart stands at both
                 named += f" {display_text(facts.pop(0))}"
                 if info.versus.name == info.name:

@@ -21,7 +21,7 @@ from llmscope.draw.painters.strip import (
 from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles, styles_for
 from llmscope.tui.state.figure_store import TOKENS
-from llmscope.tui.state.token_measures import TokenMeasure, measure_want, measured, upper_end
+from llmscope.tui.state.token_measures import TokenMeasure, measure_numbers, measure_want, upper_end
 from llmscope.tui.theme.hosted_widget import HostedWidget
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ class OverviewStrip(HostedWidget):
         drawn = (id(self._figure), self._measure, self._cursor, self._window)
         inputs = (*drawn, width, self.look)
         if inputs != self._drawn:
-            self._rows, self._drawn = self._painted(width), inputs
+            self._rows, self._drawn = self._paint_strip(width), inputs
         if y < len(self._rows):
             return Strip(self._rows[y], width)
         return Strip(Line().row(width, self.rich_style), width)
 
-    def _painted(self, width: int) -> tuple[Row, ...]:
+    def _paint_strip(self, width: int) -> tuple[Row, ...]:
         if self._measure is None or not width:
             return ()
         return strip_rows(
@@ -140,7 +140,7 @@ class OverviewStrip(HostedWidget):
         """Return the strongest token of the cell in a column; None outside of the strip."""
         if self._figure is None or self._measure is None or column < GUTTER:
             return None
-        values = measured(self._figure, self._measure)
+        values = measure_numbers(self._figure, self._measure)
         if values is None:
             return None
         per = tokens_per_cell(len(values), self.size.width - GUTTER, styles_for(self.look))
@@ -163,7 +163,7 @@ def strip_rows(
 ) -> tuple[Row, Row]:
     """Return the two rows of the strip; see `OverviewStrip.show`."""
     ascii_ = styles.look.ascii
-    values = None if figure is None else measured(figure, measure)
+    values = None if figure is None else measure_numbers(figure, measure)
     gutter = min(GUTTER, width)
     title = Line().add(f" {measure.title}", styles.accent)
     below = Line()

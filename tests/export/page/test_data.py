@@ -14,7 +14,7 @@ from llmscope.draw import RenderOptions, load_theme, theme_names
 from llmscope.draw.scale import Scale
 from llmscope.export.page import data as module
 from llmscope.export.page.colors import colors_of
-from llmscope.export.page.data import packed, page_data
+from llmscope.export.page.data import pack_numbers, page_data
 from llmscope.export.page.document import data_text
 from llmscope.figure import Axis, Figure, Focus
 from tests.export.page.conftest import HOSTILE, TOKENS, array, attention, every_kind
@@ -52,7 +52,7 @@ def test_values_come_back_exactly(values):
 
 def test_large_whole_numbers_keep_their_digits():
     ids = np.array([2**40 + 1, 7])
-    assert unpacked(packed(ids, "<f8")).tolist() == [2**40 + 1, 7]
+    assert unpacked(pack_numbers(ids, "<f8")).tolist() == [2**40 + 1, 7]
 
 
 @pytest.mark.parametrize("figure", every_kind(), ids=lambda one: one.title)

@@ -19,7 +19,7 @@ from llmscope.jobs.examples.collect import Collection, collect
 from llmscope.jobs.examples.sources import NeuronSource
 from llmscope.jobs.fit_direction.fit import fit_direction
 from llmscope.jobs.snapshots import PromptJob
-from llmscope.jobs.snapshots.finished import packed, unpacked
+from llmscope.jobs.snapshots.finished import pack_value, unpack_value
 from llmscope.jobs.snapshots.rows import rows_of
 from llmscope.jobs.snapshots.shards import Tables
 from llmscope.learned.lenses.direction_file import write_directions
@@ -44,6 +44,7 @@ EVERY = [
     for name in names()
     for mode in lens(name).modes or ("",)
     if name not in ("experts", "probe") and (name, mode) not in ELSEWHERE
+    if mode != "experts"  # of mixtures only: below
 ]
 
 
@@ -89,8 +90,8 @@ def tables_of(scope, job):
 def stored(figures):
     """The figures as they come back from the journal of a batch that was stopped."""
     arrays = {}
-    note = json.loads(json.dumps(packed(figures, arrays)))
-    return unpacked(note, {name: array.copy() for name, array in arrays.items()})
+    note = json.loads(json.dumps(pack_value(figures, arrays)))
+    return unpack_value(note, {name: array.copy() for name, array in arrays.items()})
 
 
 def check(name, mode, figures, table):
@@ -246,6 +247,12 @@ def test_experts_are_a_table():
         weight = figure.extra["weights"][row["position"]]
         told = None if not row["chosen"] else float(weight[chosen.index(row["expert"])])
         assert row["weight"] == (None if told is None else pytest.approx(told))
+
+
+def test_what_experts_write_is_a_table():
+    figure = scope_on("mixtral").look("attribution", mode="experts", layer=1)
+    assert figure.verdict.status != "refused", figure.verdict.reason
+    check("attribution", "experts", {1: [figure]}, written(figure, "experts"))
 
 
 @pytest.mark.parametrize("mode", lens("probe").modes)

@@ -90,7 +90,7 @@ def test_a_folder_with_other_files_is_left_alone(town, asked, tmp_path):
 def test_only_examples_are_removed(town, asked, tmp_path):
     collect(town, LINES[:3], asked(), HOW, tmp_path)
     (tmp_path / "notes.jsonl").write_text("mine")
-    module.emptied(tmp_path)
+    module.remove_examples(tmp_path)
     assert list(files_of(tmp_path)) == ["notes.jsonl"]
 
 

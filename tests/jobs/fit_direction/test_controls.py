@@ -10,13 +10,13 @@ from llmscope.jobs.fit_direction.controls import (
     calibration,
     out_of_fold,
     probability,
+    score_weighted,
     scores_of,
-    shuffled,
-    weighted,
+    shuffle_labels,
     with_random_directions,
     with_shuffled_labels,
 )
-from llmscope.jobs.fit_direction.estimators import fitted
+from llmscope.jobs.fit_direction.estimators import fit_line
 from llmscope.jobs.fit_direction.pairs import LabelledText
 from tests.jobs.fit_direction.test_estimators import planted
 
@@ -33,12 +33,12 @@ def test_accuracy_and_auc_are_those_of_scikit_learn():
     labels = random.random(60) < 0.5
     scores = np.round(random.standard_normal(60) + labels, 1)  # with ties
     weights = random.integers(0, 4, (7, 60)).astype(float)
-    accuracy, auc = weighted(scores, labels, weights)
+    accuracy, auc = score_weighted(scores, labels, weights)
     for at, own in enumerate(weights):
         assert accuracy[at] == pytest.approx(accuracy_score(labels, scores > 0, sample_weight=own))
         assert auc[at] == pytest.approx(roc_auc_score(labels, scores, sample_weight=own))
     nothing = labels.astype(float)[None]
-    assert np.isnan(weighted(scores, labels, nothing)[1]).all()
+    assert np.isnan(score_weighted(scores, labels, nothing)[1]).all()
 
 
 def test_intervals_are_of_whole_groups():
@@ -74,7 +74,7 @@ def test_shuffled_labels_score_chance_and_true_ones_do_not():
             assert found.auc.mean == pytest.approx(0.5, abs=0.04)
             assert found.accuracy.mean == pytest.approx(0.5, abs=0.04)
             assert found.auc.low < 0.5 < found.auc.high < 0.7
-            line = fitted(method, x[~test], labels[~test])
+            line = fit_line(method, x[~test], labels[~test])
             assert roc_auc_score(labels[test], line.score(x[test])) > 0.95
 
 
@@ -98,7 +98,7 @@ def test_the_labels_of_a_pair_change_places_or_stay():
     lines = np.array([at // 2 for at in range(100)] + list(range(100, 130)))
     flips = []
     for _ in range(40):
-        own = shuffled(labels, lines, random)
+        own = shuffle_labels(labels, lines, random)
         assert (own[:100:2] != own[1:100:2]).all()
         assert own[100:].sum() == 20
         flips.append((own[:100:2] != labels[:100:2]).mean())
@@ -134,7 +134,7 @@ def test_out_of_fold_scores_are_of_lines_without_the_group():
         own = groups == group
         # The scores of a group are those of one of the lines that leave it out.
         spread = [
-            np.abs(fitted("mean", x[~left], labels[~left]).score(x[own]) - found[own]).max()
+            np.abs(fit_line("mean", x[~left], labels[~left]).score(x[own]) - found[own]).max()
             for left in _folds(groups, own, found, x, labels)
         ]
         assert min(spread) < 1e-9

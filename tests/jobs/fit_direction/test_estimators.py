@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction import estimators
-from llmscope.jobs.fit_direction.estimators import along, fitted, platt
+from llmscope.jobs.fit_direction.estimators import along, fit_line, platt
 
 METHODS = ("mean", "lda", "logistic")
 
@@ -32,7 +32,7 @@ def planted(count=400, width=24, gap=3.0, seed=0):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_known_direction_is_found(method):
     x, labels, truth = planted(4000)
-    line = fitted(method, x, labels)
+    line = fit_line(method, x, labels)
     assert cosine(line.direction, truth) > 0.99
     assert np.linalg.norm(line.direction) == pytest.approx(3, rel=0.05)
     scores = line.score(x)
@@ -43,7 +43,7 @@ def test_a_known_direction_is_found(method):
 
 def test_the_difference_of_means_is_that_of_numpy():
     x, labels, _ = planted()
-    line = fitted("mean", x, labels)
+    line = fit_line("mean", x, labels)
     first, second = x[labels].mean(0), x[~labels].mean(0)
     assert line.direction == pytest.approx(first - second, abs=1e-12)
     unit = (first - second) / np.linalg.norm(first - second)
@@ -61,7 +61,7 @@ def test_lda_and_logistic_regression_are_those_of_scikit_learn():
     }
     for method, model in models.items():
         model.fit(x, labels)
-        line = fitted(method, x, labels)
+        line = fit_line(method, x, labels)
         ours, theirs = line.score(x), model.decision_function(x)
         assert ((ours > 0) == model.predict(x)).all()
         assert np.corrcoef(ours, theirs)[0, 1] == pytest.approx(1, abs=1e-9)
@@ -71,9 +71,9 @@ def test_lda_and_logistic_regression_are_those_of_scikit_learn():
 def test_a_constant_column_and_equal_classes():
     x, labels, _ = planted(60)
     x[:, 0] = 2.0
-    assert np.isfinite(fitted("logistic", x, labels).direction).all()
+    assert np.isfinite(fit_line("logistic", x, labels).direction).all()
     with pytest.raises(ScopeError, match="the streams of both classes are the same"):
-        fitted("mean", np.ones((6, 4)), np.arange(6) % 2 == 0)
+        fit_line("mean", np.ones((6, 4)), np.arange(6) % 2 == 0)
 
 
 def test_a_line_turns_towards_the_positive_class():

@@ -148,7 +148,7 @@ def test_the_split_and_all_figures_are_the_same_for_a_seed(planted):
         ({"layers": (3,)}, "there is no layer 3"),
         ({"position": "first"}, "there is no position 'first'"),
         ({"position": "40"}, "line 1: the text has . tokens, and none at 40"),
-        ({"dose": DoseRule(), "layers": (0, 1), "dose_layer": 2}, "no direction was fitted after"),
+        ({"dose": DoseRule(), "layers": (0, 1), "dose_layer": 2}, "no direction is fitted after"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(planted, more, reason):

@@ -20,7 +20,7 @@ from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.predictor import ShardPredictor
 from llmscope.jobs.snapshots.progress import BatchProgress
 from llmscope.jobs.snapshots.shards import Tables
-from llmscope.jobs.snapshots.staged import STAGED, put, stage, staged, unstaged
+from llmscope.jobs.snapshots.staged import STAGED, put, read_staged, stage, stage_shard
 from llmscope.jobs.snapshots.workers import Workers, workers_on
 from llmscope.jobs.workers import Predictor
 from llmscope.scope.scope import load
@@ -113,8 +113,8 @@ def test_prompts_come_through_their_file_as_they_were(tmp_path):
     source = PromptSource(str(path))
     inputs, _ = InputColumns.of(source)
     lines = list(source)
-    (cell,) = staged("shard-00000", lines, inputs)["prompts"].to_pylist()
-    found = unstaged(cell)
+    (cell,) = stage_shard("shard-00000", lines, inputs)["prompts"].to_pylist()
+    found = read_staged(cell)
     for line, (one, typed) in zip(lines, found, strict=True):
         assert (one.number, one.prompt, one.error) == (line.number, line.prompt, line.error)
         for name in {"target", "edits"} & line.inputs.keys():
@@ -143,7 +143,9 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     for name in names:
         made = worker(parquet.read_table(pyarrow.BufferReader(out.read(name, "shard"))))
         rows.append(put(folder, made, 0))
-        assert made.schema.equals(worker(staged("x", [], tables.inputs)).schema)  # typed if empty
+        assert made.schema.equals(
+            worker(stage_shard("x", [], tables.inputs)).schema
+        )  # typed if empty
     assert [row["prompts"] for row in rows] == [4, 4, 1]
     assert [len(row["errors"]) for row in rows] == [0, 1, 1]
     assert rows[1]["errors"] == ["line 8: its prompt is no text"]

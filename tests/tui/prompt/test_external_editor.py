@@ -202,4 +202,4 @@ def test_whose_editor_it_is(environ: dict[str, str], words: list[str]) -> None:
     ],
 )
 def test_the_last_line_need_not_end(before: str, data: bytes, taken: str) -> None:
-    assert external_editor._taken(data, before) == taken
+    assert external_editor._read_edited_text(data, before) == taken

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmscope.cli.launch import LaunchOptions, opening
 from llmscope.cli.options.loading import Loader
-from llmscope.cli.options.resume import resumed, unless_named
+from llmscope.cli.options.resume import resume_session, unless_named
 from llmscope.errors import ScopeError
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import NOTHING, StoredSession, left_last
@@ -178,7 +178,7 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
 
 def resumed_from(session: StoredSession, given: LaunchOptions, *said: str) -> LaunchOptions:
     save("session", session)
-    return resumed(given, said)
+    return resume_session(given, said)
 
 
 NOTICE = f"what an earlier session left cannot be read: set aside as {STATE}.bad"

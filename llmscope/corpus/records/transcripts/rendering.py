@@ -32,8 +32,8 @@ def render_transcript(transcript: Transcript, chat: Chat) -> Rendered:
     try:
         chat_text = _in_template(transcript, chat)
     except ScopeError as error:
-        raise ScopeError(_placed(transcript, error.message), error.hint) from None
-    notes = tuple(_placed(transcript, note) for note in chat_text.notes)
+        raise ScopeError(_add_place(transcript, error.message), error.hint) from None
+    notes = tuple(_add_place(transcript, note) for note in chat_text.notes)
     return Rendered(chat_text.text, chat_text.spans, notes)
 
 
@@ -53,6 +53,6 @@ def _in_template(transcript: Transcript, chat: Chat) -> Rendered:
         raise
 
 
-def _placed(transcript: Transcript, words: str) -> str:
+def _add_place(transcript: Transcript, words: str) -> str:
     """Return words about a turn, or the whole of a transcript, with its file and line."""
     return f"{transcript.where}{', ' if words.startswith('turn') else ': '}{words}"

@@ -33,11 +33,11 @@ def cell_facts(figure: Figure, ascii_only: bool) -> Iterator[tuple[str, str]]:
         for formula in filter(None, (explanation["said"], explanation["filled"])):
             yield "", f"= {own_text(formula, ascii_only)}"
         for term in explanation["terms"]:
-            yield _signed(term["value"]), _term(term, ascii_only)
+            yield _format_signed(term["value"]), _term(term, ascii_only)
         if explanation["others"]["count"]:
             together = " together" if explanation["others"]["count"] > 1 else ""
             yield (
-                _signed(explanation["others"]["value"]),
+                _format_signed(explanation["others"]["value"]),
                 f"{explanation['others']['said']}{together}",
             )
     label = "from"
@@ -92,5 +92,5 @@ def _name(axis: str, place: Mapping[str, Any], ascii_only: bool) -> str:
     return marked if axis == "token" else f"{marked} at {place['index']}"
 
 
-def _signed(value: float) -> str:
+def _format_signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'}{number(abs(float(value)), 6)}"

@@ -12,7 +12,7 @@ from llmscope.draw.painting import Canvas, Painting
 from llmscope.figure import Figure, Focus
 
 
-def seen_at(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
+def visible_cell(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
     """Map a cell of the whole matrix to row and column of the picture; None where not visible."""
     extra = figure.extra
     row, column = (
@@ -45,7 +45,7 @@ def describe_cell(figure: Figure, focus: Focus) -> Iterator[str]:
 def paint_values(figure: Figure, canvas: Canvas) -> Painting:
     """Paint the grid of values; clicks give the axes `row` and `column` of the picture."""
     assert canvas.focus.cell is not None
-    row, column = seen_at(figure, canvas.focus.cell)
+    row, column = visible_cell(figure, canvas.focus.cell)
     grid = heatmap_grid(figure, canvas)
     grid = replace(grid, row=row, column=column, axes=("row", "column"))
     return paint_grid(grid, canvas.width, canvas.height, canvas.styles)

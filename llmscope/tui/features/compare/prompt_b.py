@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Frame, PromptB, Refused
@@ -66,7 +66,7 @@ class PromptBController:
 
     def note(self, host: Host, text: str, *, wrong: bool) -> None:
         """Show a note on the border of prompt B; `wrong` styles it as an error."""
-        line = display_text(text).replace("\n", " ")
+        line = display_line(text)
         style = host.text_styles.error if wrong else host.text_styles.warning
         host.prompts.b.say(Content.assemble((line, style)) if line else None)
 

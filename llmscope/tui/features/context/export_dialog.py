@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Input
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.dialogs.file_line import free_name
 
@@ -27,7 +27,7 @@ class BakeScreen(LineScreen):
     def submit(self, event: Input.Submitted) -> None:
         """Request the export from the engine, or show why the folder cannot be used."""
         folder = Path(event.value.strip()).expanduser()
-        name = display_text(event.value.strip()).replace("\n", " ")
+        name = display_line(event.value.strip())
         try:
             occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         except (OSError, ValueError) as error:

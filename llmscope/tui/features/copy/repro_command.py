@@ -256,7 +256,7 @@ def view(source: ModelSource, result: Shown, state: ViewState) -> View | None:
         lens=result.want.lens,
         words=request.words if reads else None,
         focus={
-            **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
+            **_focus_fields(focus, {*uses, "mode", "change"} - {"span", "pool"}),
             **_part(result, chosen, focus),
         },
         cursor={name: place for name, place in cursor.items() if name in places},
@@ -339,7 +339,7 @@ def _focus(result: Shown, state: ViewState) -> Focus:
     return replace(focus, position=position, change=change)
 
 
-def _said(focus: Focus, names: Collection[str]) -> dict[str, Any]:
+def _focus_fields(focus: Focus, names: Collection[str]) -> dict[str, Any]:
     """Return the fields of a focus that must be written, in their order."""
     from llmscope.lenses import options
 

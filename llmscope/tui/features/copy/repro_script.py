@@ -160,7 +160,7 @@ def literal(value: Any, indent: int = 0, before: int = 0) -> str:
         return flat
     inner, opening, closing = indent + INDENT, "(", ")"
     if isinstance(value, str):
-        rows = [_quoted(piece) for piece in _pieces(value, WIDTH - inner)]
+        rows = [_quote_python(piece) for piece in _pieces(value, WIDTH - inner)]
     elif isinstance(value, tuple) and all(isinstance(item, int) for item in value):
         rows = textwrap.wrap(f"{', '.join(map(repr, value))},", WIDTH - inner)
     elif isinstance(value, tuple | list):
@@ -176,7 +176,7 @@ def _flat(value: Any) -> str:
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, str):
-        return _quoted(value)
+        return _quote_python(value)
     if isinstance(value, list):
         return f"[{', '.join(map(_flat, value))}]"
     if isinstance(value, tuple):
@@ -184,7 +184,7 @@ def _flat(value: Any) -> str:
     return repr(value)
 
 
-def _quoted(text: str) -> str:
+def _quote_python(text: str) -> str:
     """Return a text as a Python literal, in double quotes unless it contains some.
 
     Unprintable characters and lone surrogates are escaped.

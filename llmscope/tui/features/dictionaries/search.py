@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class FeatureSearch:
         line = host.screen if isinstance(host.screen, FindFeatureScreen) else None
         figure = result.figure
         if figure.verdict.status == "refused":
-            reason = display_text(figure.verdict.reason).replace("\n", " ")
+            reason = display_line(figure.verdict.reason)
             host.tell(reason, "warning")
             leave(host)
             if line is not None:

@@ -46,7 +46,7 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[ListEntry]:
         host: the screen.
         files: the lenses of this folder that fit the model.
     """
-    from llmscope.learned.lenses.published import published
+    from llmscope.learned.lenses.published import published_lenses
 
     state = host.state
     assert state.info is not None
@@ -61,7 +61,7 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[ListEntry]:
     others = [file for file in files if abspath(file.name) not in listed_already]
     choices += [row(FOLDER, other.name, other.kind) for other in others]
     names = (state.info.spec, state.info.name)
-    return [*choices, *(row(HUB, lens.name, lens.kind) for lens in published(names))]
+    return [*choices, *(row(HUB, lens.name, lens.kind) for lens in published_lenses(names))]
 
 
 class LensScreen(FoundListScreen["Known"]):

@@ -82,9 +82,9 @@ class Catalogue:
         self.complete = False
 
     def __len__(self) -> int:
-        return len(self._listed())
+        return len(self._merge_offers())
 
-    def _listed(self) -> list[Offer]:
+    def _merge_offers(self) -> list[Offer]:
         """Return the offers without a recent package's only version: it is the same model."""
         versions = Counter(_package(offer) for offer in self._offers.values())
         return [
@@ -111,7 +111,7 @@ class Catalogue:
         """Return the models matching `typed`, by group; `typed` itself first if not listed."""
         typed = typed.strip()
         words = typed.casefold().split()
-        offers = [offer for offer in self._listed() if _matches(offer, words)]
+        offers = [offer for offer in self._merge_offers() if _matches(offer, words)]
         if self.complete:
             offers = [_elsewhere(offer) for offer in offers]
         titles = (source.title for source in sources().values())

@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from llmscope.models.spec import prefixes
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line, display_text
 from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen
 from llmscope.tui.dialogs.search_list import SearchLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
@@ -218,7 +218,7 @@ class PickerScreen(LineScreen):
                 yield Option(Content.assemble((offer, text_styles.dim)), disabled=True)
                 continue
             name = Content.assemble((_name(offer), text_styles.text))
-            about = [display_text(part).replace("\n", " ") for part in offer.about]
+            about = [display_line(part) for part in offer.about]
             if offer.spec == self._host.source.spec and self._host.state.info is not None:
                 about.insert(0, OPEN_NOW)
             row = Content.assemble(

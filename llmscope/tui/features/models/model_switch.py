@@ -189,7 +189,7 @@ class ModelSwitch:
         if pending is None:
             return False
         if isinstance(pending, PendingSecond):
-            _compared(host, pending, event.info)
+            _show_beside(host, pending, event.info)
             return False
         if pending.stays:
             _go_on(host, event.info)
@@ -279,7 +279,7 @@ def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
     return fresh.with_sampler(was.sampler).loaded(info)
 
 
-def _compared(host: Host, pending: PendingSecond, info: ModelInfo) -> None:
+def _show_beside(host: Host, pending: PendingSecond, info: ModelInfo) -> None:
     """Show the open model beside the second one that was loaded, or alone again."""
     before = host.state.info
     known = () if before is None else before.notices

@@ -13,8 +13,8 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from llmscope.errors import ScopeError
-from llmscope.support.text import display_text
-from llmscope.tui.dialogs.file_line import FileLineScreen, free_name, path_text
+from llmscope.support.text import display_line, display_text
+from llmscope.tui.dialogs.file_line import FileLineScreen, free_name
 from llmscope.tui.features.copy.cursor_value import paper_picture, picture
 from llmscope.tui.features.save.provenance import found_out
 from llmscope.tui.pane_grid import ELSEWHERE
@@ -60,9 +60,9 @@ class SaveScreen(FileLineScreen):
         self._paper = False
         self._known: Future[dict[str, Any]] | None = None
         stem = f"llmscope-{self._pane.key}-layer{max(0, self._state.focus.layer)}"
-        super().__init__(self._asked(), free_name(Path.cwd(), stem, ".svg"))
+        super().__init__(self._line_label(), free_name(Path.cwd(), stem, ".svg"))
 
-    def _asked(self) -> str:
+    def _line_label(self) -> str:
         """Return the label of the line."""
         if self._paper:
             listed = f"{', '.join(PAPER_SUFFIXES[:-1])} or {PAPER_SUFFIXES[-1]}"
@@ -76,7 +76,7 @@ class SaveScreen(FileLineScreen):
         if self._line.value.endswith(old):
             self._line.value = self._line.value.removesuffix(old) + new
             self._line.cursor_position = len(self._line.value)
-        self.say(self._asked())
+        self.say(self._line_label())
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "paper", "for a paper", show=False, priority=True)
@@ -92,12 +92,12 @@ class SaveScreen(FileLineScreen):
         from llmscope.export import format_of, formats
 
         path = Path(event.value.strip()).expanduser()
-        name_typed = path_text(event.value.strip())
+        name_typed = display_line(event.value.strip())
         try:
             paper = self._paper or path.suffix.lower() == ".pdf"
             save = self._save(path, format_of(path, PAPER_SUFFIXES if paper else None), paper)
             existing = [file for file in save.paths if file.exists() and not file.is_dir()]
-            name = name_typed if path in existing else path_text((*existing, path)[0])
+            name = name_typed if path in existing else display_line((*existing, path)[0])
             if self.asks_to_replace(existing, name):
                 return
             save.force = bool(existing)
@@ -107,7 +107,7 @@ class SaveScreen(FileLineScreen):
             else:
                 save.later()
         except ScopeError as error:
-            self.say(f"{error} · {self._asked()}" if "suffix" in str(error) else str(error))
+            self.say(f"{error} · {self._line_label()}" if "suffix" in str(error) else str(error))
             return
         except (OSError, ValueError) as error:
             self.say(f"cannot write {name_typed}: {display_text(str(error))}")
@@ -211,13 +211,15 @@ class Save:
         else:
             write(self.path, content, force=self.force)
         less = f", without where it came from: {display_text(str(flaw))}" if flaw else ""
-        self.host.tell(f"saved {path_text(self.path)}{less}", "warning" if flaw else "information")
+        self.host.tell(
+            f"saved {display_line(self.path)}{less}", "warning" if flaw else "information"
+        )
 
     def later(self) -> None:
         """Write the file once the provenance is known, or when the app closes before that."""
         assert self.known is not None
         self.host.saves.append(self)
-        self.host.tell(f"{path_text(self.path)} is saved once the model's weights are read")
+        self.host.tell(f"{display_line(self.path)} is saved once the model's weights are read")
         self.known.add_done_callback(lambda _: self.host.call_later(self.land))
 
     def land(self) -> None:
@@ -228,4 +230,4 @@ class Save:
         try:
             self.write()
         except (OSError, ValueError, ScopeError) as error:
-            self.host.tell(f"cannot write {path_text(self.path)}: {error}", "error")
+            self.host.tell(f"cannot write {display_line(self.path)}: {error}", "error")

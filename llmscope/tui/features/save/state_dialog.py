@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from textual.widgets import Input
 
 from llmscope.errors import ScopeError
-from llmscope.support.text import display_text
-from llmscope.tui.dialogs.file_line import FileLineScreen, free_name, path_text
+from llmscope.support.text import display_line, display_text
+from llmscope.tui.dialogs.file_line import FileLineScreen, free_name
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -41,7 +41,7 @@ class SaveStateScreen(FileLineScreen):
         from llmscope.export import write
 
         path = Path(event.value.strip()).expanduser()
-        name = path_text(path)
+        name = display_line(path)
         if path.suffix.lower() != ".json":
             self.say(f"a state is opened by its suffix: {name or 'NAME'}.json")
             return

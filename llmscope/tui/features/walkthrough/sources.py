@@ -66,7 +66,7 @@ def sources(host: Host) -> list[StepSource]:
             for at in step["inputs"]
         ),
         *(
-            StepSource(f"weight {at + 1}, {weight_said(weight)}", _weighed(state, at))
+            StepSource(f"weight {at + 1}, {weight_said(weight)}", _choose_weight(state, at))
             for at, weight in enumerate(step["weights"])
         ),
     ]
@@ -85,7 +85,9 @@ def _of_number(host: Host, figure: Figure) -> list[StepSource]:
     for weight in cell.get("weights", ()):
         text = f"weight {weight['weight'] + 1}, {weight_said(weight)}"
         row, column = (_first(part) for part in weight["index"])
-        inputs.append(StepSource(text, _weighed(state, weight["weight"]).at_cell((row, column))))
+        inputs.append(
+            StepSource(text, _choose_weight(state, weight["weight"]).at_cell((row, column)))
+        )
     return inputs
 
 
@@ -118,5 +120,5 @@ def _first(part: int | list[int]) -> int:
     return part[0] if isinstance(part, list) else part
 
 
-def _weighed(state: ViewState, weight: int) -> ViewState:
+def _choose_weight(state: ViewState, weight: int) -> ViewState:
     return replace(state, focus=replace(state.focus, weight=weight, cell=None))

@@ -10,7 +10,7 @@ from llmscope.errors import ScopeError
 from llmscope.export.bounds import MOST_TOKENS, check_figures
 from llmscope.export.hidden_states_figures import as_snapshot
 from llmscope.models.hidden_states import StreamSizes, read_hidden_states
-from llmscope.tui.modes.replay.reader import Recorded, recorded_of
+from llmscope.tui.modes.replay.reader import Recorded, read_recorded
 
 
 def recorded_states(
@@ -47,4 +47,4 @@ def recorded_states(
     check_figures(snapshot.figures)
     if tokens is None:  # ids that are not set apart would read as one number
         snapshot = replace(snapshot, about={**snapshot.about, "prompt": " ".join(labels)})
-    return recorded_of(path, snapshot)
+    return read_recorded(path, snapshot)

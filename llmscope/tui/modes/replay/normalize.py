@@ -22,13 +22,13 @@ INDICES = ("layer", "head", "position", "neuron", "step")
 """Entries of `extra` that are indices: whole numbers or None."""
 
 
-def restored(figure: Figure) -> Figure:
+def restore_extra(figure: Figure) -> Figure:
     """Return the figure with arrays, numbers and names in `extra` as a lens returns them."""
-    extra = {name: _restored(name, value) for name, value in figure.extra.items()}
+    extra = {name: _restore_value(name, value) for name, value in figure.extra.items()}
     return replace(figure, extra=extra)
 
 
-def _restored(name: str, value: Any) -> Any:
+def _restore_value(name: str, value: Any) -> Any:
     if name == "names" and isinstance(value, Mapping):  # JSON stores the ids as strings
         return {int(key): item for key, item in value.items() if _is_whole(key)}
     if value is None and name == "kl":  # JSON has no NaN

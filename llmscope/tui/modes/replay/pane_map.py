@@ -62,13 +62,13 @@ class PaneFigure:
             here["position"] = len(tokens) - 1
         if all(place[name] == at for name, at in here.items()):
             return self.figure
-        what = f"{self.figure.lens} at {_said(here, tokens)}"
-        reason = f"not in this snapshot: {what}; it holds {_said(place, tokens)}"
+        what = f"{self.figure.lens} at {_describe_place(here, tokens)}"
+        reason = f"not in this snapshot: {what}; it holds {_describe_place(place, tokens)}"
         figure = Figure.refused(self.figure.lens, self.figure.lens, reason)
         return replace(figure, extra={ELSEWHERE: True})
 
 
-def _said(place: dict[str, int], tokens: Sequence[Token]) -> str:
+def _describe_place(place: dict[str, int], tokens: Sequence[Token]) -> str:
     """Describe cursor coordinates in words."""
     words = []
     for name, at in place.items():
@@ -99,7 +99,7 @@ def _is_map(figure: Figure) -> bool:
     return [axis.name for axis in figure.axes] == ["layer", "position"]
 
 
-def held(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
+def panes_of_figures(figures: Iterable[Figure], focus: Focus) -> tuple[PaneFigure, ...]:
     """Return a pane for each figure, or two where the live app shows a figure in two panes.
 
     The first of a kind has the key of the live app's pane, so that the status bar finds it.
@@ -129,7 +129,7 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     if edited:
         order.insert(1, None)  # the pane of the edits, on the first page below its figures
     workspaces: list[Workspace] = []
-    for at, part in enumerate(parted(order, DETAILS + 1), 1):
+    for at, part in enumerate(split_into_pages(order, DETAILS + 1), 1):
         figures = [held_pane for held_pane in part if held_pane is not None]
         spine = next((figure for figure in figures if _is_map(figure.figure)), figures[0])
         details = [figure.key for figure in figures if figure is not spine]
@@ -147,7 +147,7 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     return tuple(workspaces)
 
 
-def parted(panes: Sequence[T], longest: int) -> Iterator[Sequence[T]]:
+def split_into_pages(panes: Sequence[T], longest: int) -> Iterator[Sequence[T]]:
     """Yield pages of about the same number of panes, at most `most`."""
     count = -(-len(panes) // longest)
     for at in range(count):

@@ -17,7 +17,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.figure import Figure, Focus
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 from llmscope.tui.modes.replay.pane_map import EDITED, PaneFigure
 from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.panes import FigurePane, pane_classes
@@ -131,7 +131,7 @@ class ReplayPane(FigurePane):
 
 
 def _title(figure: Figure) -> str:
-    return display_text(figure.title).replace("\n", " ")
+    return display_line(figure.title)
 
 
 class ReplayWalkPane(ReplayPane, WalkthroughPane):
@@ -139,7 +139,7 @@ class ReplayWalkPane(ReplayPane, WalkthroughPane):
 
     def onward(self, state: ViewState, by: int, *, opens: bool = False) -> ViewState | None:
         """Move `by` steps from the selected one; no step leads to another layer."""
-        at = self._chosen() + by
+        at = self._chosen_step() + by
         return self.walk_to(state, at) if 0 <= at < len(self.steps) else None
 
 

@@ -17,8 +17,8 @@ from llmscope.figure import Figure, Focus
 from llmscope.lenses import options
 from llmscope.lenses.options import FIELDS
 from llmscope.models.tokenizer.token_offsets import align, join
-from llmscope.support.text import display_text
-from llmscope.tui.modes.replay.normalize import HINT, check, restored
+from llmscope.support.text import display_line, display_text
+from llmscope.tui.modes.replay.normalize import HINT, check, restore_extra
 
 MOST_LAYERS, MOST_FIGURES = 10_000, 45
 """Maximum that the app can show; nine pages of five figures."""
@@ -63,7 +63,7 @@ class Recorded:
     other: str | None = None
 
 
-def recorded(path: Path) -> Recorded:
+def read_snapshot(path: Path) -> Recorded:
     """Read a snapshot: json, npz, safetensors, or the sidecar of safetensors.
 
     Raises:
@@ -76,18 +76,18 @@ def recorded(path: Path) -> Recorded:
         if not error.arrays.is_file():
             raise
         snapshot = read(error.arrays)
-    return recorded_of(path, snapshot)
+    return read_recorded(path, snapshot)
 
 
-def recorded_of(path: Path, snapshot: Snapshot) -> Recorded:
+def read_recorded(path: Path, snapshot: Snapshot) -> Recorded:
     """Return the content of a snapshot that was read from a file.
 
     Raises:
         ScopeError: it is not a snapshot of a prompt, or has a figure that cannot be drawn.
     """
-    named = display_text(path.name).replace("\n", " ")
+    named = display_line(path.name)
     try:
-        return _recorded(path, snapshot)
+        return _read_content(path, snapshot)
     except ScopeError as error:
         raise error.at(f"{named} cannot be replayed") from error
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
@@ -95,7 +95,7 @@ def recorded_of(path: Path, snapshot: Snapshot) -> Recorded:
         raise ScopeError(f"{named} cannot be replayed: {reason}", HINT) from error
 
 
-def _recorded(path: Path, snapshot: Snapshot) -> Recorded:
+def _read_content(path: Path, snapshot: Snapshot) -> Recorded:
     about = snapshot.about
     if "tokens" not in about or "model" not in about:
         raise ScopeError(
@@ -107,12 +107,12 @@ def _recorded(path: Path, snapshot: Snapshot) -> Recorded:
         raise ScopeError(
             f"it holds more than {MOST_FIGURES} figures", "fewer lenses, layers or heads"
         )
-    figures = tuple(map(restored, snapshot.figures))
+    figures = tuple(map(restore_extra, snapshot.figures))
     info = _info(about["model"])
     if "model_b" in about:
         info = replace(info, versus=_info(about["model_b"]))
     ids, labels = _tokens(about["tokens"])
-    text, tokens = _placed(about.get("prompt"), ids, labels, figures)
+    text, tokens = _place_tokens(about.get("prompt"), ids, labels, figures)
     focus = _focus(about.get("focus", {}), info, len(tokens))
     check(figures, len(tokens), focus)
     versus = about.get("versus_prompt")
@@ -178,7 +178,7 @@ def _tokens(records: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
     return tuple(record["id"] for record in records), tuple(record["text"] for record in records)
 
 
-def _placed(
+def _place_tokens(
     prompt: Any, ids: Sequence[int], labels: Sequence[str], figures: Sequence[Figure]
 ) -> tuple[str, tuple[Token, ...]]:
     """Return the text, and the tokens with their offsets in it."""
@@ -188,7 +188,7 @@ def _placed(
     if isinstance(prompt, str) and prompt:
         text = prompt
         spans = align(text, encoded, special) if _is_whole(text) else None
-        spans = _searched(text, labels) if spans is None else spans
+        spans = _search_offsets(text, labels) if spans is None else spans
     else:
         text, spans = join(encoded)
     return text, tuple(
@@ -199,7 +199,7 @@ def _placed(
     )
 
 
-def _searched(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+def _search_offsets(text: str, labels: Sequence[str]) -> list[tuple[int, int]]:
     """Find the offsets of tokens whose joined labels differ from the text, such as unknown tokens.
 
     Each token is searched for after the previous one, ignoring white space. Tokens that are not

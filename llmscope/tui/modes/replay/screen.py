@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmscope.export.edits_caption import EditsCaption as Told
-from llmscope.support.text import display_text
+from llmscope.support.text import display_line
 from llmscope.tui.actions.user_keymap import Keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.read_only import Replay
 from llmscope.tui.modes.replay.command import safe_command
 from llmscope.tui.modes.replay.engine import ReplayEngine
-from llmscope.tui.modes.replay.pane_map import held, pages
+from llmscope.tui.modes.replay.pane_map import pages, panes_of_figures
 from llmscope.tui.modes.replay.reader import Recorded
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
@@ -40,7 +40,7 @@ def replay_app(
     keymap: Keymap | None = None,
 ) -> LlmscopeApp:
     """Return the app, ready to run on the content of a file."""
-    panes = held(snapshot.figures, snapshot.focus)
+    panes = panes_of_figures(snapshot.figures, snapshot.focus)
     caption = Told(tuple(map(str, snapshot.edits)), snapshot.other, held=snapshot.other is not None)
     edited = bool(caption.edits) or caption.held
 
@@ -77,9 +77,9 @@ def replay_app(
 
 def _banner(snapshot: Recorded) -> tuple[Part, ...]:
     """Return the right side of the header: token count, "replay", file name and version."""
-    name = display_text(snapshot.path.name, whitespace=False).replace("\n", " ")
+    name = display_line(snapshot.path.name)
     count = len(snapshot.tokens)
-    version = _said(snapshot.about.get("llmscope"))
+    version = _display_line(snapshot.about.get("llmscope"))
     parts = [
         (f"{count} token{'s' * (count != 1)}", 7),
         ("replay", 0),
@@ -118,7 +118,7 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
     rows.extend(
         ("figure", f"{figure.title} ({figure.verdict.status})") for figure in snapshot.figures
     )
-    return tuple((_said(name), _said(value)) for name, value in rows)
+    return tuple((_display_line(name), _display_line(value)) for name, value in rows)
 
 
 def _size(info: ModelInfo) -> str:
@@ -139,10 +139,10 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
     return [(name, str(value))]
 
 
-def _said(value: Any) -> str:
+def _display_line(value: Any) -> str:
     """Return untrusted text sanitized on one line; empty for other types."""
     text = value if isinstance(value, str) else ""
-    return display_text(text[:LONGEST_FACT]).replace("\n", " ")
+    return display_line(text[:LONGEST_FACT])
 
 
 def _command(about: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.read_only import Replay
 from llmscope.tui.modes.replay.engine import ReplayEngine
-from llmscope.tui.modes.replay.pane_map import PaneFigure, parted
+from llmscope.tui.modes.replay.pane_map import PaneFigure, split_into_pages
 from llmscope.tui.modes.replay.reader import Recorded
 from llmscope.tui.run import stay
 from llmscope.tui.state.workspaces import Workspace
@@ -87,7 +87,7 @@ def report_app(
 ) -> LlmscopeApp:
     """Return the app, ready to run."""
     panes, pages = _pages(result)
-    recorded = _recorded(result, [pane.figure for pane in panes])
+    recorded = _engine_source(result, [pane.figure for pane in panes])
 
     def make(look: RenderOptions) -> Any:
         from llmscope.tui.modes.report.panes import panes_of
@@ -128,7 +128,7 @@ def _pages(result: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
             PaneFigure(f"report-{first + at}", "", pane_figure, Focus())
             for at, pane_figure in enumerate(figures)
         ]
-        for part, page_panes in enumerate(parted(panes[first:], PER_PAGE), 1):
+        for part, page_panes in enumerate(split_into_pages(panes[first:], PER_PAGE), 1):
             again = f" ({part})" if part > 1 else ""
             spine = next(
                 (pane_figure for pane_figure in page_panes if pane_figure.figure.kind == "heatmap"),
@@ -158,7 +158,7 @@ def _drawable(figure: Figure) -> Figure:
     return replace(figure, axes=axes)
 
 
-def _recorded(result: Report, figures: list[Figure]) -> Recorded:
+def _engine_source(result: Report, figures: list[Figure]) -> Recorded:
     """Return what the engine of a replay answers from: a report has no prompt of its own."""
     layers, heads = (_most(figures, name) + 1 for name in ("layer", "head"))
     name = result.model or "a batch"

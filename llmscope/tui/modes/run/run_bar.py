@@ -78,7 +78,7 @@ class RunBar(HostedWidget):
         last = max(1, self._moment.steps - 1)
         at = round(self._moment.step / last * (room - 1)) if self._moment.steps > 1 else room - 1
         knob = ASCII_KNOB if self.look.ascii else KNOB
-        track = self._drawn_track(room, last)
+        track = self._draw_track(room, last)
         return Content.assemble(
             (f"{left} ", self.text_styles.text),
             (track[:at], self.text_styles.strong),
@@ -87,7 +87,7 @@ class RunBar(HostedWidget):
             (f" {right}", self.text_styles.dim),
         )
 
-    def _drawn_track(self, room: int, last: int) -> str:
+    def _draw_track(self, room: int, last: int) -> str:
         """Return the track of the slider, with a separator and the name where a stage begins."""
         line, begin = (ASCII_TRACK, ASCII_BEGIN) if self.look.ascii else (TRACK, BEGIN)
         cells = [line] * room

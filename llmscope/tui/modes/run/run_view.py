@@ -16,7 +16,7 @@ from llmscope.errors import ScopeError
 from llmscope.export.read import Snapshot
 from llmscope.figure import TRAINING_STEP, VERIFIED, Figure, Focus
 from llmscope.lenses import names
-from llmscope.runs.format import RunFigure, StepLine, path_text
+from llmscope.runs.format import RunFigure, StepLine
 from llmscope.runs.over_time import (
     COLUMNS,
     Series,
@@ -30,9 +30,9 @@ from llmscope.runs.over_time import (
 )
 from llmscope.runs.reader import BROKEN, RunReader
 from llmscope.runs.shard import unpack
-from llmscope.support.text import display_text
-from llmscope.tui.modes.replay.normalize import restored
-from llmscope.tui.modes.replay.reader import Recorded, recorded_of
+from llmscope.support.text import display_line, display_text
+from llmscope.tui.modes.replay.normalize import restore_extra
+from llmscope.tui.modes.replay.reader import Recorded, read_recorded
 
 LETTERS = "AB"
 _UNSAFE = re.compile("[^a-z0-9-]")
@@ -90,7 +90,7 @@ class RunView:
         for run in runs:
             if not run.steps:
                 raise ScopeError(
-                    f"{path_text(run.folder)} holds no recorded step yet",
+                    f"{display_line(run.folder)} holds no recorded step yet",
                     "again after the first one",
                 )
         texts = [[prompt.ids for prompt in run.info.prompts] for run in runs]
@@ -177,7 +177,7 @@ class RunView:
             return Figure.refused(slot.lens, slot.lens, "this step does not hold it")
         try:
             figure = slice_at(unpack(shard.packed(which.key)), focus or Focus())
-            return figure if focus is None else restored(figure)
+            return figure if focus is None else restore_extra(figure)
         except BROKEN as error:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
             return Figure.refused(slot.lens, slot.lens, reason)
@@ -298,13 +298,13 @@ class RunView:
             figure = self._any_figure(prompt)
             if figure is None:
                 reason = next(iter(self.main.flaws.values()), "every figure is refused")
-                named = path_text(self.main.folder)
+                named = display_line(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run")
             try:
-                snapshot = recorded_of(self.main.folder, Snapshot(about, (figure,)))
+                snapshot = read_recorded(self.main.folder, Snapshot(about, (figure,)))
             except ScopeError as error:
                 reason = error.message.partition(": ")[2] or error.message
-                named = path_text(self.main.folder)
+                named = display_line(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run") from error
             self._recorded[prompt] = snapshot
         return self._recorded[prompt]

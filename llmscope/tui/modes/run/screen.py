@@ -19,7 +19,7 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.modes.mode import REPLAY_ACTIONS, of_run
 from llmscope.tui.modes.read_only import Replay
-from llmscope.tui.modes.replay.pane_map import PaneFigure, held, pages
+from llmscope.tui.modes.replay.pane_map import PaneFigure, pages, panes_of_figures
 from llmscope.tui.modes.replay.screen import facts
 from llmscope.tui.modes.run.engine import CURVE, LOGGED, TIME, WatchEngine
 from llmscope.tui.modes.run.run_bar import RunBar
@@ -269,7 +269,7 @@ def _panes(view: RunView) -> dict[str, tuple[RunSlot, PaneFigure]]:
     figures = [(slot, view.newest_figure(slot, prompts, Focus())) for slot in view.slots]
     known = [(slot, figure) for slot, figure in figures if figure is not None]
     panes: dict[str, tuple[RunSlot, PaneFigure]] = {}
-    for pane in held([figure for _, figure in known], view.recorded(0).focus):
+    for pane in panes_of_figures([figure for _, figure in known], view.recorded(0).focus):
         panes[pane.key] = next(slot for slot, figure in known if figure is pane.figure), pane
     return panes
 

@@ -26,7 +26,7 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.dictionaries.picker import SHOW, USED, DictionaryScreen
 from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
-from llmscope.tui.modes.replay.pane_map import held
+from llmscope.tui.modes.replay.pane_map import panes_of_figures
 from llmscope.tui.state.figure_store import Shown
 from tests.cli.running import record
 from tests.learned.dictionaries.files import config, put
@@ -389,7 +389,7 @@ async def test_another_model_has_its_own_dictionaries(town: Scope) -> None:
 def test_a_replay_shows_a_dictionary_at_the_layers_that_are_nearest_to_it(town: Scope) -> None:
     recording = town.record(PROMPT)
     figure = town.look("features", recording=recording, layer=5, features=town.features)
-    (pane,) = held([figure], Focus(layer=5, position=-1))
+    (pane,) = panes_of_figures([figure], Focus(layer=5, position=-1))
     assert pane.kind == "features"
     assert pane.place == {"position": 7}
     for layer in (0, 3, 5):

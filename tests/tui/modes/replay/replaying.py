@@ -3,7 +3,7 @@
 from contextlib import asynccontextmanager
 
 from llmscope.draw import RenderOptions
-from llmscope.tui.modes.replay.reader import recorded
+from llmscope.tui.modes.replay.reader import read_snapshot
 from llmscope.tui.modes.replay.screen import replay_app
 from tests.cli.running import run
 
@@ -48,7 +48,7 @@ class Screen:
 
 @asynccontextmanager
 async def replayed(path, width=120, height=40, tier="none"):
-    app = replay_app(recorded(path), look=RenderOptions(tier=tier))
+    app = replay_app(read_snapshot(path), look=RenderOptions(tier=tier))
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         await pilot.pause()
         yield Screen(app, pilot)

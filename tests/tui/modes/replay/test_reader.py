@@ -11,7 +11,7 @@ from llmscope.engine.events import tokens_of
 from llmscope.errors import ScopeError
 from llmscope.export import save
 from llmscope.figure import Axis, Figure
-from llmscope.tui.modes.replay.reader import recorded
+from llmscope.tui.modes.replay.reader import read_snapshot
 from llmscope.tui.modes.replay.screen import facts
 from tests.cli.running import failure, run
 from tests.lenses.asked import options_for
@@ -49,7 +49,7 @@ def told(path):
 @pytest.mark.parametrize("name", ["a.safetensors", "a.json"])
 def test_either_file_of_a_pair(five, name):
     pair = five[".safetensors"]
-    found, other = recorded(pair.with_name(name)), recorded(five[".npz"])
+    found, other = read_snapshot(pair.with_name(name)), read_snapshot(five[".npz"])
     assert (found.text, found.tokens, found.info) == (other.text, other.tokens, other.info)
     for one, figure in zip(found.figures, other.figures, strict=True):
         assert one.title == figure.title
@@ -61,7 +61,7 @@ def test_figures_are_as_a_lens_gave_them(five, suffix):
     """Names by id, single numbers as numbers: what drawing and the line in words rely on."""
     scope = llmscope.load("builtin:sort")
     recording = scope.record("CABACB", fresh=True)
-    for figure in recorded(five[suffix]).figures:
+    for figure in read_snapshot(five[suffix]).figures:
         places = options_for(figure.lens, layer=1, head=2)
         live = scope.look(figure.lens, recording=recording, **places)
         np.testing.assert_array_equal(figure.values, live.values)
@@ -84,14 +84,14 @@ def test_figures_are_as_a_lens_gave_them(five, suffix):
     [("builtin:town", "cat -> kitten, dog -> puppy, cow, horse"), ("builtin:sort", "CAB")],
 )
 def test_tokens_are_at_their_places_in_the_text(tmp_path, model, prompt):
-    found = recorded(taken(tmp_path / "t.json", "tokens", model=model, prompt=prompt))
+    found = read_snapshot(taken(tmp_path / "t.json", "tokens", model=model, prompt=prompt))
     assert found.text == prompt
     assert found.tokens == tokens_of(llmscope.load(model).record(prompt))
 
 
 def test_tokens_after_a_word_that_the_model_does_not_know(tmp_path):
     prompt = "cat -> zebra, Ω  cow"
-    found = recorded(taken(tmp_path / "t.json", "tokens", model="builtin:town", prompt=prompt))
+    found = read_snapshot(taken(tmp_path / "t.json", "tokens", model="builtin:town", prompt=prompt))
     spans = {token.text: prompt[token.start : token.end] for token in found.tokens}
     assert spans[" cat"] == "cat"
     assert spans[" ->"] == " ->"
@@ -104,7 +104,7 @@ def test_a_prompt_that_is_known_by_its_ids(tmp_path):
     path = tmp_path / "ids.npz"
     result = run("snapshot", "builtin:sort", "--ids", "2,0,1", "--lens", "tokens", "--out", path)
     assert result.exit_code == 0
-    found = recorded(path)
+    found = read_snapshot(path)
     assert found.text == "CAB"
     assert [(t.start, t.end) for t in found.tokens] == [(0, 1), (1, 2), (2, 3)]
 
@@ -155,14 +155,14 @@ def test_tokens_that_are_not_in_the_prompt_are_looked_for_in_no_time(five):
 
     path = changed(five[".json"], change)
     begun = time.process_time()
-    found = recorded(path)
+    found = read_snapshot(path)
     assert time.process_time() - begun < 3
     assert {(token.start, token.end) for token in found.tokens} == {(0, 0)}
 
 
 def test_no_more_facts_are_listed_than_can_be_read(five):
     more = put("provenance", {f"key {at}": "x" * 3000 for at in range(5000)})
-    rows = facts(recorded(changed(five[".json"], more)))
+    rows = facts(read_snapshot(changed(five[".json"], more)))
     assert len(rows) < 1100
     assert any(name == "and" and value.endswith("more") for name, value in rows)
     assert max(len(value) for _, value in rows) <= 2000
@@ -236,7 +236,7 @@ async def test_what_a_figure_lacks_takes_no_other_pane_down(five):
 
     path = changed(five[".json"], change)
     try:
-        recorded(path)
+        read_snapshot(path)
     except ScopeError:
         return
     async with replayed(path) as shown:
@@ -291,7 +291,7 @@ async def test_a_pane_of_a_replay_is_saved_and_replayed(five, tmp_path):
         shown.app.screen.query_one("#line").value = str(again)
         await shown.press("enter")
         rows = shown.pane("attention")
-    first, other = recorded(five[".json"]), recorded(again)
+    first, other = read_snapshot(five[".json"]), read_snapshot(again)
     assert (other.text, other.tokens, other.info) == (first.text, first.tokens, first.info)
     assert other.about == first.about
     async with replayed(again) as shown:

@@ -12,7 +12,7 @@ from llmscope.figure import Focus
 from llmscope.lenses import lens, names
 from llmscope.tui.actions.registry import EVERY, REPLAY_ACTIONS
 from llmscope.tui.modes import mode
-from llmscope.tui.modes.replay.reader import recorded
+from llmscope.tui.modes.replay.reader import read_snapshot
 from llmscope.tui.modes.replay.screen import replay_app
 from llmscope.tui.panes import pane_classes
 from llmscope.tui.user_state import UserState
@@ -162,7 +162,7 @@ async def test_the_prompt_is_read_only(five):
 
 
 async def test_keys_that_come_before_the_figures_wait_for_them(five):
-    app = replay_app(recorded(five[".npz"]))
+    app = replay_app(read_snapshot(five[".npz"]))
     app.user = replace(app.user, typed="p")
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("m")

@@ -18,11 +18,11 @@ class Nobody:
 sys.meta_path.insert(0, Nobody())
 import asyncio, json
 from pathlib import Path
-from llmscope.tui.modes.replay.reader import recorded
+from llmscope.tui.modes.replay.reader import read_snapshot
 from llmscope.tui.modes.replay.screen import replay_app
 
 async def walk():
-    app = replay_app(recorded(Path(sys.argv[1])))
+    app = replay_app(read_snapshot(Path(sys.argv[1])))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         keys = "left up right tab down p m y y d p escape question_mark escape 1 slash A enter"
