@@ -150,6 +150,12 @@ MIXTURES: dict[str, tuple[int, ...]] = {
 }
 
 
+def epsilon_of(norm):
+    """Return what a norm adds under the root, under the name that its release gives it."""
+    (value,) = (v for name, v in vars(norm).items() if "eps" in name and isinstance(v, float))
+    return value
+
+
 def refused(family: str, capability: str) -> tuple[int, ...]:
     """The layers of a small model of which a capability cannot be shown."""
     if capability == "experts":

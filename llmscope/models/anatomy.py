@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.expert_neurons import ExpertNeurons, UnknownExpertsError, find_neurons
+from llmscope.models.expert_neurons import (
+    ExpertNeurons,
+    PassedBeside,
+    UnknownExpertsError,
+    find_neurons,
+)
 from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
@@ -202,7 +207,15 @@ class Layer:
             named = {name: replaced(value) for name, value in kwargs.items()}
             return (*args[:1], *map(replaced, args[1:])), named
 
-        hook = self.experts.register_forward_pre_hook(hand, with_kwargs=True)
+        def give(_: nn.Module, args: Any, output: Any) -> Any:
+            return (*output[:1], *map(replaced, output[1:]))
+
+        # Where the mixture alters the choice on its way to the experts, the router's is replaced.
+        altered = self.neurons is not None and isinstance(self.neurons.weights, PassedBeside)
+        if altered and self.router is not None:
+            hook = self.router.register_forward_hook(give)
+        else:
+            hook = self.experts.register_forward_pre_hook(hand, with_kwargs=True)
         try:
             with torch.no_grad():
                 output = self._mlp(entry)

@@ -127,6 +127,25 @@ class _Stacked:
         return chosen >= self.count
 
 
+class PassedBeside(_Stacked):
+    """Experts of a mixture that itself adds its input, by the weights of choices beyond them.
+
+    It hands such choices to its experts as others of weight 0, so the choice is the router's.
+    """
+
+    def __init__(self, module: Any, router: nn.Module) -> None:
+        super().__init__(module)
+        self.place = router, False
+
+    def choice(self, args: Any, kwargs: Any, output: Any) -> Choice | None:
+        """Return the weights and experts behind the logits of all experts in the output."""
+        return _from_arguments(output, {}, None)
+
+    def passed(self, chosen: Tensor) -> Tensor:
+        """Return which choices lie beyond the experts. `[row, choice]`"""
+        return chosen >= self.count
+
+
 class _WeightedInput(_Stacked):
     """Experts that all run on inputs times scores, which are 0 for those that are not chosen."""
 
@@ -593,6 +612,8 @@ def _find_weights(mixture: Any, experts: Any, router: nn.Module | None) -> Exper
         calls = inspect.signature(type(experts).forward).parameters
         if len(calls) == 2 and router is not None:  # it is handed no choice, but all inputs
             return _WeightedInput(experts, router, int(mixture.top_k))
+        if router is not None and bool(getattr(mixture, "zero_expert_num", None)):
+            return PassedBeside(experts, router)
         return _Stacked(experts)
     table = getattr(experts, "mlp", None)
     if all(isinstance(getattr(table, name, None), nn.Parameter) for name in ("w1", "v1", "w2")):

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from llmscope.models.kernel_functions import is_kernel_module, unwrap_kernel
+
 LIBRARIES = frozenset(
     (
         *("torch", "transformers", "llmscope", "accelerate", "peft", "kernels", "triton", "numpy"),
@@ -159,8 +161,9 @@ def functions_in(holder: type | ModuleType) -> list[tuple[str, Any]]:
         (name, value.__func__ if isinstance(value, classmethod | staticmethod) else value)
         for name, value in vars(holder).items()
         if isinstance(value, FunctionType | type | classmethod | staticmethod)
+        or is_kernel_module(value)
         # What a class says of itself is no part of a pass.
-        and not (name.startswith("__") and name not in ("__call__", "__getattr__"))
+        if not (name.startswith("__") and name not in ("__call__", "__getattr__"))
     ]
 
 
@@ -265,6 +268,8 @@ class CodeReader:
             self._read_named(value, place)
         elif isinstance(value, ref):
             self._read(value(), place)
+        elif is_kernel_module(value):
+            self._read_kernel(value, place)
         else:
             self._read_attributes(value, place)
 
@@ -293,6 +298,13 @@ class CodeReader:
                     self._read(vars(value)[attribute], f"{name}.{attribute}")
             else:
                 self._read(value, name)
+
+    def _read_kernel(self, module: nn.Module, place: str) -> None:
+        """Read a function in a module of `kernels`: what is called in its place, and its hooks."""
+        self._read(unwrap_kernel(module), place)
+        for name in (*RUNS, *HOOKS):
+            if attribute := vars(module).get(name):
+                self._read(attribute, f"{name} of {place}")
 
     def _read_named(self, value: Any, place: str) -> None:
         """Read a class, a module or a function in C: those of libraries by their names."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from llmscope.models.kernel_functions import functions_called
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -99,28 +101,21 @@ class Recurrence:
 
 
 def find_recurrence(mixer: nn.Module | None) -> Recurrence | None:
-    """Return the recurrence of a token mixer; None if it calls no function of a known rule."""
+    """Return the recurrence of a token mixer; None if it calls no function of a known rule.
+
+    The forward of one of its modules may call it, or a function of the same file in between.
+    """
     modules = [] if mixer is None else list(mixer.modules())
     for rule in (*RULES, CONVOLUTION):
         for module in modules:
             forward = _own_forward(module)
-            if forward is None or not set(rule.functions) & set(forward.__code__.co_names):
-                continue
-            if all(callable(forward.__globals__.get(name)) for name in rule.functions):
-                return Recurrence(module, rule, forward.__globals__, _count(module, rule))
+            for function in () if forward is None else functions_called(forward):
+                names = set(function.__code__.co_names)
+                if set(rule.functions) & names and all(
+                    callable(function.__globals__.get(name)) for name in rule.functions
+                ):
+                    return Recurrence(module, rule, function.__globals__, _count(module, rule))
     return None
-
-
-def read_signature(function: Any) -> inspect.Signature:
-    """Return the signature of a function that computes a rule.
-
-    Args:
-        function: from the names of a layer's file. With transformers 5.25 it is a module whose
-            forward takes any arguments and calls the function in its closure.
-    """
-    if isinstance(function, nn.Module):
-        function = inspect.getclosurevars(type(function).forward).nonlocals.get("func", function)
-    return inspect.signature(function)
 
 
 def _own_forward(module: nn.Module) -> Any:

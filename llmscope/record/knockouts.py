@@ -19,7 +19,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Layer
 from llmscope.models.recurrences import Recurrence
 from llmscope.record.call_maps import call_weights, head_chunks, widen
-from llmscope.record.mixer_calls import READERS, MixerCall, alter_outputs
+from llmscope.record.mixer_calls import MixerCall, alter_outputs, read_call
 
 CELLS = 1 << 24
 """Most cells of a mask that are held at once."""
@@ -200,7 +200,7 @@ class MixerKnockouts:
                 f"{self._knockouts[0][1].name}: no gradient passes what a map takes away",
                 "a lens without gradients",
             )
-        call = READERS[function](arguments, output)
+        call = read_call(function, arguments, output)
         name = self._knockouts[0][1].name
         if call.flaw:
             raise ScopeError(f"{name}: the layer has no map: {call.flaw}", "another layer")

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmscope.errors import ScopeError
-from llmscope.models.recurrences import Recurrence, read_signature
+from llmscope.models.kernel_functions import library_version, read_signature
+from llmscope.models.recurrences import Recurrence
 
 EPS = 1e-6
 """Added to the squared length of queries and keys that the function itself norms."""
@@ -282,7 +283,7 @@ class MixerCalls:
 
     def _read_call(self, name: str, arguments: dict[str, Any], output: Tensor) -> MixerCall:
         continued = arguments.pop(CONTINUED)
-        call = READERS[name](arguments, output)
+        call = read_call(name, arguments, output)
         if self._count is not None and len(call) > self._count:
             before = len(call) - self._count  # zeros, where there are no tokens
             continued = continued or bool(call.value[:before].any())
@@ -455,6 +456,27 @@ READERS: dict[str, Callable[[dict[str, Any], Tensor], MixerCall]] = {
     "causal_conv1d_fn": _read_convolution,
     "causal_conv1d_update": _read_convolution,
 }
+
+
+def read_call(name: str, arguments: dict[str, Any], output: Tensor) -> MixerCall:
+    """Read a call of a function of `READERS`.
+
+    Args:
+        name: the function.
+        arguments: its arguments by name.
+        output: what it gave, without a state.
+
+    Raises:
+        ScopeError: the installed transformers hands it other arguments than the reader knows.
+    """
+    try:
+        return READERS[name](arguments, output)
+    except KeyError as missing:
+        raise ScopeError(
+            f"{library_version()} calls {name} without {missing.args[0]!r}, which this version of "
+            "llmscope reads",
+            "llmscope doctor, which tells the versions that were tested",
+        ) from missing
 
 
 def join_calls(calls: Sequence[MixerCall]) -> MixerCall:

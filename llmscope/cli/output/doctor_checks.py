@@ -257,6 +257,7 @@ def _terminal_wants(terminal: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _unmet() -> Iterator[tuple[str, str]]:
     """Yield requirements of llmscope that are missing or installed in an unsupported version."""
     from packaging.requirements import Requirement
+    from packaging.version import Version
 
     wanted = None
     for name in (FULL, LIGHT):
@@ -271,5 +272,9 @@ def _unmet() -> Iterator[tuple[str, str]]:
         if has is None:
             yield f"{requirement.name} is not installed", f"pip install '{requirement}'"
         elif not requirement.specifier.contains(has, prereleases=True):
-            what = f"{requirement.name} {has} is installed, and llmscope needs {requirement}"
+            below = [each.version for each in requirement.specifier if each.operator == "<"]
+            if any(Version(has) >= Version(bound) for bound in below):
+                what = f"{requirement.name} {has} is newer than tested, which is below {below[0]}"
+            else:
+                what = f"{requirement.name} {has} is installed, and llmscope needs {requirement}"
             yield what, f"pip install '{requirement}'"

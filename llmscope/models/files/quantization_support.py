@@ -25,7 +25,8 @@ class Method:
     Attributes:
         name: as users know it.
         method: its `quant_method` in a config.json.
-        packages: the requirements of its packages.
+        packages: the requirements of its packages; `kernels` is wanted in the versions that the
+            installed transformers asks for.
         capability: the least compute capability of NVIDIA's GPUs; None: any.
         on_cpu: whether it runs on a CPU.
         unpacks: whether transformers unpacks the weights to bfloat16 where it cannot run.
@@ -46,9 +47,9 @@ METHODS = (
     Method("GPTQ", "gptq", ("gptqmodel>=1.4.3", "optimum>=1.24.0")),
     Method("AWQ", "awq", ("gptqmodel",)),
     Method("compressed-tensors", "compressed-tensors", ("compressed-tensors>=0.15.0",)),
-    Method("FP8 in blocks", "fp8", ("kernels>=0.18.2,<0.19.0",), (8, 9), False, unpacks=True),
+    Method("FP8 in blocks", "fp8", ("kernels",), (8, 9), False, unpacks=True),
     Method("FP8 of FBGEMM", "fbgemm_fp8", ("fbgemm-gpu",), (9, 0), on_cpu=False),
-    Method("MXFP4", "mxfp4", ("kernels>=0.18.2,<0.19.0", "triton>=3.4.0"), (7, 5), unpacks=True),
+    Method("MXFP4", "mxfp4", ("kernels", "triton>=3.4.0"), (7, 5), unpacks=True),
 )
 
 
@@ -86,7 +87,7 @@ def support(device: str, capability: Capability | None) -> Iterator[Support]:
 
 
 def _support(method: Method, device: str, capability: Capability | None) -> Support:
-    wanted = [Requirement(package) for package in method.packages]
+    wanted = requirements(method)
     packages = {requirement.name: installed(requirement.name) for requirement in wanted}
     able = _able(method, device, capability)
     lacking = [
@@ -104,6 +105,25 @@ def _support(method: Method, device: str, capability: Capability | None) -> Supp
     if runs == "unknown" and (able is False or lacking):
         runs = "no"
     return Support(method.name, method.method, runs, packages, able, why, hint)
+
+
+def requirements(method: Method) -> list[Requirement]:
+    """Return the requirements of a method's packages, with what transformers asks of `kernels`."""
+    wanted = [Requirement(package) for package in method.packages]
+    return [_of_transformers() if package.name == "kernels" else package for package in wanted]
+
+
+def _of_transformers() -> Requirement:
+    """Return the requirement of `kernels` of the installed transformers; without it, any version."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        texts = requires("transformers") or []
+    except PackageNotFoundError:
+        texts = []
+    of_all = (Requirement(text) for text in texts)
+    specifier = next((str(each.specifier) for each in of_all if each.name == "kernels"), "")
+    return Requirement(f"kernels{specifier}")
 
 
 def _able(method: Method, device: str, capability: Capability | None) -> bool | None:

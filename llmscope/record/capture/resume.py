@@ -186,14 +186,16 @@ def _copied(layer: Any, *, tensors: bool = True) -> Any:
         tensors: whether the states are copied too.
     """
     layer = copy(layer)
+    if isinstance(layer, BOTH):
+        layer.keys = layer.values = None
+        layer.is_initialized = False
     for name, value in vars(layer).items():
-        if isinstance(value, dict):
+        if tensors and isinstance(value, Tensor):  # 5.25 counts a state's tokens in one
+            setattr(layer, name, value.clone())
+        elif isinstance(value, dict):
             copies = {
                 key: part.clone() if tensors and isinstance(part, Tensor) else part
                 for key, part in value.items()
             }
             setattr(layer, name, copies)
-    if isinstance(layer, BOTH):
-        layer.keys = layer.values = None
-        layer.is_initialized = False
     return layer

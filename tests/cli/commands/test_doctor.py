@@ -102,7 +102,7 @@ def test_what_is_not_installed_is_missing(monkeypatch):
     from llmscope.cli.output import doctor_checks
 
     installed = doctor_checks.installed
-    old = {"plotext": "5.3.2", "resvg-py": None, "gguf": None}
+    old = {"plotext": "5.3.2", "resvg-py": None, "gguf": None, "transformers": "5.99.0"}
     monkeypatch.setattr(
         doctor_checks, "installed", lambda name: old[name] if name in old else installed(name)
     )
@@ -111,6 +111,9 @@ def test_what_is_not_installed_is_missing(monkeypatch):
     assert "gguf>=" in missing["gguf is not installed"]
     wrong = next(what for what in missing if what.startswith("plotext 5.3.2 is installed"))
     assert "plotext<7,>=6.1" in wrong
+    newer = next(what for what in missing if what.startswith("transformers 5.99.0"))
+    assert "is newer than tested, which is below 5." in newer
+    assert "pip install 'transformers<5." in missing[newer]
 
 
 def test_a_torch_that_cannot_be_imported_is_the_diagnosis(tmp_path):

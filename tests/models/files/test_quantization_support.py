@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from packaging.requirements import Requirement
 from transformers.quantizers import (
     quantizer_awq,
     quantizer_bnb_4bit,
@@ -17,7 +16,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
 from transformers.utils import import_utils
 
 from llmscope.models.files import quantization_support
-from llmscope.models.files.quantization_support import METHODS, support
+from llmscope.models.files.quantization_support import METHODS, requirements, support
 
 CARDS = [None, (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]
 CONFIGS = {"fp8": {}, "fbgemm_fp8": {}, "mxfp4": {}}
@@ -25,7 +24,7 @@ CONFIGS = {"fp8": {}, "fbgemm_fp8": {}, "mxfp4": {}}
 
 def installed_all(monkeypatch, version="99.0"):
     """As if every package were there, in a version that suits."""
-    versions = {"kernels": "0.18.5"}
+    versions = {"kernels": import_utils.KERNELS_MIN_VERSION}
     monkeypatch.setattr(quantization_support, "installed", lambda name: versions.get(name, version))
 
 
@@ -43,7 +42,7 @@ def test_the_versions_are_those_that_transformers_asks_for():
         "optimum": quantizer_gptq.MIN_OPTIMUM_VERSION,
     }
     for method in METHODS:
-        for wanted in map(Requirement, method.packages):
+        for wanted in requirements(method):
             if wanted.name in least:
                 assert wanted.specifier.contains(least[wanted.name]), wanted
                 assert not wanted.specifier.contains("0.0.1")

@@ -11,6 +11,7 @@ from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.verify import verify
 from llmscope.scope.scope import Scope
 from tests.all_families import small_model
+from tests.families import epsilon_of
 from tests.record.conftest import recorder_for
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]
@@ -70,7 +71,7 @@ def layer_norm(norm, before):
     """A LayerNorm's linear map at one row, as a matrix: x -> scale · gain ∘ (x - mean). float64"""
     width = len(before)
     centre = torch.eye(width).double() - 1 / width
-    std = (before.double().var(correction=0) + norm.eps).sqrt()
+    std = (before.double().var(correction=0) + epsilon_of(norm)).sqrt()
     return torch.diag(norm.weight.detach().double()) @ centre / std
 
 
@@ -279,7 +280,7 @@ def test_a_layer_that_scales_its_output_is_told_with_all_that_it_writes(changes)
     assert figure.axes[1].labels == ("attention", "MLP", "embedded")
     final, norm = streams[-1][-1].double(), plain.model.norm
     read = plain.lm_head.weight[7].double() * norm.weight.double()
-    read = read * (final.square().mean() + norm.eps).rsqrt()
+    read = read * (final.square().mean() + epsilon_of(norm)).rsqrt()
     assert float(read @ final) == pytest.approx(float(logits[7]), rel=1e-4)
     for index, own in enumerate(writes):
         left = torch.tensor(factors[index:]).double().prod()

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
+from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record import call_maps
@@ -297,3 +299,20 @@ def test_a_long_delta_rule_is_solved_block_by_block(rows):
         if token in rows:
             expected = (query[token, 0] @ state)[: rows.stop]
             torch.testing.assert_close(weights[token - rows.start], expected, rtol=0, atol=1e-12)
+
+
+def test_a_function_with_arguments_of_another_release_is_told_with_its_version(monkeypatch):
+    from transformers.models.qwen3_next import modeling_qwen3_next as file
+
+    function = file.torch_chunk_gated_delta_rule
+
+    def renamed(q, k, v, g, beta, **more):
+        return function(q, k, v, g=g, beta=beta, **more)
+
+    monkeypatch.setattr(file, "torch_chunk_gated_delta_rule", renamed)
+    scope = scope_of("qwen3_next")
+    recording = scope.record(IDS)
+    with pytest.raises(ScopeError, match=f"transformers {transformers.__version__} calls torch_ch"):
+        token_map(recording, 0, 0, range(len(IDS)))
+    reason = scope.verdicts("maps", 0).reason
+    assert "without 'query', which this version of llmscope" in reason

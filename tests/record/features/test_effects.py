@@ -8,7 +8,7 @@ import llmscope
 from llmscope.learned.dictionaries.place import Place
 from llmscope.record.features.active import applied, features_of
 from llmscope.record.features.effects import effects_on_token
-from tests.families import small_model
+from tests.families import epsilon_of, small_model
 from tests.lenses.asked import options_for
 from tests.record.features.made import HOOKS, IDS, by_default, dictionary, plain, run
 from tests.thinned import thinned
@@ -49,8 +49,7 @@ def test_the_direct_effect_after_the_last_layer_is_the_logits_own(family):
     row = x[-1].double()
     norm = model.transformer.ln_f if family == "gpt2" else model.model.norm
     centre = 1.0 if family == "gpt2" else 0.0
-    eps = norm.eps if family == "gpt2" else norm.variance_epsilon
-    size = ((row - centre * row.mean()).square().mean() + eps).sqrt()
+    size = ((row - centre * row.mean()).square().mean() + epsilon_of(norm)).sqrt()
     direction = (model.lm_head.weight[TARGET] - model.lm_head.weight[VERSUS]).double()
     for feature, effect in zip(figure.extra["ids"], figure.extra["direct"], strict=True):
         part = features[-1, feature].double() * own.decoder[feature].double()
