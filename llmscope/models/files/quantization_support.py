@@ -114,7 +114,7 @@ def requirements(method: Method) -> list[Requirement]:
 
 
 def _of_transformers() -> Requirement:
-    """Return the requirement of `kernels` of the installed transformers; without it, any version."""
+    """Return what the installed transformers asks of `kernels`; without it, any version will do."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
