@@ -55,7 +55,7 @@ LONGEST = 100
 
 
 def pytest_addoption(parser):
-    """Add `--part`, which `.ci/run` uses: all slow tests together take it longer than it may."""
+    """Add `--part`, which `.ci/all` uses: all slow tests together take more than an hour."""
     parser.addoption(
         "--part",
         metavar="K/N",

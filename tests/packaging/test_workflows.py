@@ -43,8 +43,8 @@ def test_a_workflow_runs_scripts_of_the_checkout(path: Path) -> None:
 def test_landing_and_hosted_checks_are_the_same() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "bash .ci/checks" in script
-    assert "bash .ci/packages" in script
     assert "bash .ci/checks" in commands(ROOT / ".github" / "workflows" / "checks.yml")
+    assert script.rstrip().endswith("\npytest"), "the README's own command, with no choice"
 
 
 def test_nothing_but_a_release_may_write() -> None:

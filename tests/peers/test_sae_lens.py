@@ -1,6 +1,6 @@
 """SAELens on the same files and tensors: features and reconstructions are the same within 1e-5.
 
-Its newest versions need TransformerLens 3, the other peers 4: .ci/run tries it after them.
+Its newest versions need TransformerLens 3, the other peers 4: .ci/all tries it beside them.
 """
 
 import json
