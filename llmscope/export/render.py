@@ -22,6 +22,8 @@ from llmscope.support.text import display_line
 Auto = Literal["auto"]
 Size = tuple[int, int] | Auto | None
 """Width and height of a figure in cells, or how they are found."""
+TABLES = ("csv", "parquet")
+"""Formats with a row for each number that was computed, and its place from the prompt's end."""
 AUTO: Auto = "auto"
 """The size of pictures that fit their content."""
 
@@ -154,8 +156,9 @@ def content(
         raise WrongUseError(
             f"no format {display_line(format)!r}", f"{option('format')} {_either(tuple(formats()))}"
         )
+    cropped = [crop_to_span(figure, focus) for figure in several]
     document = Document(
-        tuple(several),
+        tuple(several if format in TABLES else cropped),
         several=not isinstance(figures, Figure),
         about=about,
         edits=whatif,
@@ -166,7 +169,7 @@ def content(
     if chosen.holds == "numbers":
         return chosen.write(document)
     assert not isinstance(look, str)
-    several = [crop_to_span(figure, focus) for figure in several]
+    several = cropped
     look = look or RenderOptions(tier="truecolor" if chosen.colors else "none")
     tokens = tokens or next((figure for figure in several if figure.kind == "tokens"), None)
     if isinstance(size, tuple):

@@ -1,4 +1,4 @@
-"""The part of a figure that its span has: pictures leave out columns that were not computed."""
+"""The part of a figure that its span has: columns that were not computed are left out."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""A picture of a span has the columns of that span, and nothing else changes."""
+"""A picture or a file of a span has the columns of that span, and nothing else changes."""
 
 import numpy as np
 import pytest
 
 import llmscope
-from llmscope.export import render
+from llmscope.export import render, save
+from llmscope.export.read import read
 from llmscope.export.span import crop_to_span
 from llmscope.figure import Axis, Figure, Focus
 from tests.families import small_model
@@ -65,14 +66,12 @@ def test_a_figure_without_positions_or_numbers_is_left_alone():
         assert crop_to_span(one, Focus(span=(1, 2))) is one
 
 
-def test_pictures_leave_columns_out_and_numbers_do_not(figure):
+def test_pictures_have_the_columns_of_the_span(figure):
     focus = Focus(span=(3, 6), position=4)
     text = render(figure, "txt", focus=focus)
     labels = [label.strip() for label in figure.axes[1].labels]
     header = text.splitlines()[1].strip("│").replace("▸", "").split()
     assert header == ["layer", *labels[3:6]]
-    assert '"values"' in render(figure, "json", focus=focus)
-    assert render(figure, "json", focus=focus) == render(figure, "json")
 
 
 def test_paper_plots_the_columns_of_the_span(figure):
@@ -85,3 +84,15 @@ def test_paper_plots_the_columns_of_the_span(figure):
     assert axes.get_xlim() == (0.0, 3.0)
     assert len(axes.texts) == 3 * len(figure.axes[0])
     assert {round(text.get_fontsize(), 1) for text in axes.texts} <= {7.0}
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz", "safetensors"])
+def test_files_of_numbers_have_the_columns_of_the_span(figure, tmp_path, suffix):
+    focus = Focus(span=(3, 6), position=4)
+    path = save(figure, tmp_path / f"a.{suffix}", focus=focus)
+    (back,) = read(path).figures
+    assert (back.axes[1].start, back.axes[1].labels) == (3, figure.axes[1].labels[3:6])
+    np.testing.assert_array_equal(back.values, figure.values[:, 3:6])
+    table = render(figure, "csv", focus=focus).splitlines()
+    places = {line.split(",")[2] for line in table[1:]}
+    assert places == {"3", "4", "5"}
