@@ -7,7 +7,9 @@ a third of the time to load a small model went there.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,7 +36,17 @@ def freeze_for_good() -> None:
     """Freeze all objects, once per process: a second time would keep garbage of the first model."""
     if not _Process.frozen and not gc.get_freeze_count():
         gc.freeze()
+        atexit.register(_free_bindings)
     _Process.frozen = True
+
+
+def _free_bindings() -> None:
+    """Let what Triton binds be freed at the end, as its library writes of each that was not.
+
+    torch 2.15 built for CUDA imports it, and a snapshot ended with thirty lines on stderr.
+    """
+    if "triton" in sys.modules:
+        gc.unfreeze()
 
 
 @contextmanager

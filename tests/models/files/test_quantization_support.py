@@ -55,10 +55,9 @@ def test_hardware_is_able_where_transformers_says_so(monkeypatch, method, card):
     installed_all(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: card is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: card)
-    if card is not None:
-        monkeypatch.setattr(
-            quantizer_mxfp4, "get_current_accelerator", lambda: torch.device("cuda")
-        )
+    # A torch built for CUDA names that as its accelerator also where there is no card.
+    accelerator = None if card is None else torch.device("cuda")
+    monkeypatch.setattr(quantizer_mxfp4, "get_current_accelerator", lambda: accelerator)
     for name in ("is_triton_available", "is_kernels_available"):
         monkeypatch.setattr(quantizer_mxfp4, name, lambda *_: True)
     monkeypatch.setattr(quantizer_fbgemm_fp8, "is_torch_cuda_available", lambda: card is not None)

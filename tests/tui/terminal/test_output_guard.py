@@ -54,9 +54,13 @@ sys.exit(code)
 
 
 def _listen() -> None:
-    """Let SIGQUIT end the program, also where a shell runs the tests in the background."""
-    if hasattr(signal, "SIGQUIT"):
-        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    """Let signals end the program, as in a terminal.
+
+    Whoever runs the tests in the background or with nohup has all programs ignore some.
+    """
+    for name in ("SIGHUP", "SIGQUIT", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 class Terminal:
