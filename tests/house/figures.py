@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.house.measure import (
+    Source,
     floors,
     imported_parts,
     pointing_up,
@@ -18,17 +19,20 @@ LIMITS = Path(__file__).parent / "limits.json"
 AIMS = {
     "folders at the root of the package": 21,
     "modules at the root of the package": 7,
-    "lines of code": 60_000,
-    "all lines": 105_000,
-    "lines of tests": 80_000,
-    "parts at the root (rooms)": 32,
-    "floors of the rooms": 15,
-    "imports between rooms": 179,
-    "imports within llmscope.tui that point up": 10,
-    "bindings of names that say nothing": 600,
+    "lines of code": 78_000,
+    "all lines": 130_000,
+    "lines of tests": 95_000,
+    "lines of benchmarks, peers, fuzz, GPU and real models": 11_000,
+    "parts at the root (rooms)": 20,
+    "floors of the rooms": 10,
+    "imports between rooms": 150,
+    "imports within llmscope.tui that point up": 9,
+    "bindings of names that say nothing": 50,
     "names of classes that are used twice": 0,
 }
 """Where each figure should come to."""
+BESIDE = ("benchmarks", "peers", "fuzz", "gpu", "real")
+"""Folders of tests that are counted apart: they measure, or hold llmscope against others."""
 
 
 def figures() -> dict[str, int]:
@@ -41,7 +45,8 @@ def figures() -> dict[str, int]:
         *(len(folders), len(at_root)),
         sum(source.code_lines for source in package),
         sum(source.lines for source in package),
-        sum(source.lines for source in tests),
+        sum(source.lines for source in tests if not _is_beside(source)),
+        sum(source.lines for source in tests if _is_beside(source)),
         *(len(rooms), max(floors(rooms).values()), sum(map(len, rooms.values()))),
         len(pointing_up(package, "llmscope.tui")),
         sum(1 for source in package for _ in source.vague_names()),
@@ -50,8 +55,12 @@ def figures() -> dict[str, int]:
     return dict(zip(AIMS, values, strict=True))
 
 
+def _is_beside(source: Source) -> bool:
+    return source.path.relative_to(ROOT / "tests").parts[0] in BESIDE
+
+
 def limits() -> dict[str, int]:
-    """Return the limits, by the name of the figure; what may still grow has none."""
+    """Return the limits, by the name of the figure."""
     found: dict[str, int] = json.loads(LIMITS.read_text(encoding="utf-8"))
     return found
 
