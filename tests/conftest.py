@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from llmscope.cli.cpu_setup import set_up_cpu
+from llmscope.support.gc_control import _Process
 from tests.parts import Part
 from tests.shared_styles import shared_styles
 from tests.thinned import further_cases
@@ -114,9 +115,13 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_finish():
-    """Leave all that is imported by now out of garbage collection, which took 0.25 s each time."""
+    """Leave all that is imported by now out of garbage collection, which took 0.25 s each time.
+
+    llmscope need not count what is frozen either before it loads a model: 0.08 s each time.
+    """
     gc.collect()
     gc.freeze()
+    _Process.frozen = True
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,7 @@ They are made at test time and cover structure only: what the numbers mean is te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -179,16 +180,32 @@ def small_model(family: str, seed: int = 0, **changes: Any) -> Any:
 
     Each call returns a model of its own: a copy, which takes less than half as long to make.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
 
-    key = repr((family, seed, sorted(changes.items())))
-    if key not in _models:
+    def make() -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_config(small_config(family, **changes))
+
+    return copied_model((__name__, family, seed, changes), make, seed)
+
+
+def copied_model(key: Any, make: Callable[[], Any], seed: int) -> Any:
+    """A copy of a model that is made once in a process, with noise on its weights.
+
+    Args:
+        key: what the model is made of, as its text tells it.
+        make: makes the model.
+        seed: of torch while it is made, of the noise, and of torch afterwards: what a test draws
+            next is the same whether the model was there or not.
+    """
+    import torch
+
+    name = repr(key)
+    if name not in _models:
         torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(small_config(family, **changes))
-        _models[key] = with_noise(made, seed)
-    torch.manual_seed(seed)  # what a test draws next is the same whether this was a copy or not
-    return deepcopy(_models[key])
+        _models[name] = with_noise(make(), seed)
+    torch.manual_seed(seed)
+    return deepcopy(_models[name])
 
 
 def with_noise(model: Any, seed: int) -> Any:
