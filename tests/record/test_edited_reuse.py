@@ -198,7 +198,7 @@ def rows(request, counters):
         ("steer -1 token id:4 1 @-1", [0, 0, 0]),
     ],
 )
-@pytest.mark.few(8)
+@pytest.mark.few(5)
 def test_an_edit_runs_the_layers_and_tokens_that_it_reaches(rows, edit, ran):
     rows.of(IDS, "patch stream 2 from B", versus_prompt=IDS[::-1])  # prompt B is run once
     assert rows.of(IDS, edit, versus_prompt=IDS[::-1]) == ran

@@ -98,7 +98,7 @@ BY_LAYERS = ["patch stream embed from B", *(f"patch layer {layer} from B" for la
 
 @pytest.mark.parametrize("edits", [EVERYTHING, BY_PARTS, BY_LAYERS], ids=["embed", "parts", "all"])
 @pytest.mark.parametrize("family", most(*EACH, *MORE, *HYBRID))
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_with_everything_patched_it_is_the_other_prompt(family, edits):
     scope = scope_for(small_model(family))
     if family in HYBRID and edits is BY_PARTS:

@@ -238,6 +238,7 @@ class Doors(Walk):
 
 @pytest.mark.parametrize("family", PLACES)
 @pytest.mark.parametrize("steps", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.few(2)
 def test_a_walk_through_the_other_doors_shows_no_wrong_number(family, steps, monkeypatch, tmp_path):
     monkeypatch.setattr(recorder_module, "CHUNK", 16)
     walk = Doors(family, steps + len(family), tmp_path)
@@ -260,6 +261,7 @@ def mean_of_long(_module, _args, output):
 
 @pytest.mark.parametrize("hook", [from_the_end, mean_of_long])
 @pytest.mark.parametrize("mode", ["kl", "lens", "streams", "difference"])
+@pytest.mark.few(4)
 def test_rows_that_only_one_of_two_models_reuses_are_compared_anew(hook, mode):
     """The plain model reuses a prefix; the other's rows of it depend on what follows."""
     models = [small_model("llama"), small_model("llama", seed=1)]

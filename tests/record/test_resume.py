@@ -55,6 +55,7 @@ def check(live, reference, ids):
 
 
 @pytest.mark.parametrize("family", KINDS)
+@pytest.mark.few(4)
 def test_walk(family):
     live, reference = recorders(family)
     ran, reused, cancelled = walk(live, reference, steps=20, longest=48, seed=1, limit=LIMIT)
@@ -73,6 +74,7 @@ def test_long_walk(family, seed):
 
 
 @pytest.mark.parametrize("family", KINDS)
+@pytest.mark.few(5)
 def test_a_letter_runs_a_letter(family):
     live, reference = recorders(family)
     ids = [(5 * at + 3) % 90 for at in range(40)]
@@ -87,6 +89,7 @@ def test_a_letter_runs_a_letter(family):
 
 
 @pytest.mark.parametrize("family", [name for name in KINDS if name not in ONE_BY_ONE])
+@pytest.mark.few(4)
 def test_an_edit_in_the_middle_begins_at_a_state_before_it(family):
     live, reference = recorders(family)
     ids = [(5 * at + 3) % 90 for at in range(2 * EVERY + 30)]

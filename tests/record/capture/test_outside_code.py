@@ -138,6 +138,7 @@ def surprisals(logits, ids):
     return -(scores[torch.arange(len(ids) - 1), torch.tensor(ids[1:])] / np.log(2)).numpy()
 
 
+@pytest.mark.few(4)
 def test_each_typed_token_is_that_of_a_plain_forward(model):
     scope = llmscope.wrap(model)
     for length in range(10, len(IDS)):
@@ -192,6 +193,7 @@ def test_ablation_is_that_of_plain_forwards(model):
         assert figure.values[layer, 1] == pytest.approx(float(cut - whole), abs=1e-5)
 
 
+@pytest.mark.few(4)
 def test_patching_is_that_of_plain_forwards(model):
     scope = llmscope.wrap(model)
     layers = model.model.layers

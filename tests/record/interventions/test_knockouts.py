@@ -73,7 +73,7 @@ def masked(family, layer, cells, ids=A, **changes):
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
 
 
-@pytest.mark.few(16)
+@pytest.mark.few(8)
 @pytest.mark.parametrize(("edit", "cells"), CASES)
 @pytest.mark.parametrize("family", SOFTMAX)
 def test_a_mask_by_hand_gives_the_same_logits(family, edit, cells):
@@ -182,7 +182,7 @@ def mapped_scope(family, **changes):
     return Scope(loaded), layers
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("family", RECURRENT)
 def test_a_recurrence_by_hand_gives_the_same_logits(family, case):

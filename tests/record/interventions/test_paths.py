@@ -147,6 +147,7 @@ def makes(scope, edits, expected, bound=1e-5):
 
 
 @families()
+@pytest.mark.few(4)
 def test_an_edge_to_a_head_is_that_made_by_hand(pairs, family):
     scope, hand = pairs(family)
     if family in WITHOUT_HEADS:
@@ -167,6 +168,7 @@ def test_an_edge_to_a_head_is_that_made_by_hand(pairs, family):
 
 
 @families()
+@pytest.mark.few(4)
 def test_an_edge_to_attention_mlp_and_logits_is_that_made_by_hand(pairs, family):
     scope, hand = pairs(family)
     columns = hand.head(2)
@@ -206,6 +208,7 @@ def edges(sender, layer, family, *, heads):
 
 
 @families()
+@pytest.mark.few(4)
 def test_with_all_edges_cut_it_is_an_ablation(pairs, family):
     scope, _ = pairs(family)
     senders = ["zero attention 0", "mean mlp 1", "patch attention 1 from B"]
@@ -304,6 +307,7 @@ def test_lenses_that_run_again_keep_an_edge(pairs, family):
 
 
 @families(("llama", "gpt2", "gpt_neox", "gemma2", "granite", "bloom", "falcon"))
+@pytest.mark.few(2)
 def test_a_cell_of_the_lens_is_an_edge(pairs, family):
     scope, _ = pairs(family)
     ends = ["logits", "attention 2", "mlp 1", "mlp 2"]

@@ -50,6 +50,7 @@ def alter_head(head, factor=0.0):
 
 @pytest.mark.parametrize("family", FUNCTIONS)
 @pytest.mark.parametrize(("edit", "factor"), [("zero", 0.0), ("scale", -1.5)])
+@pytest.mark.few(6)
 def test_a_head_is_switched_off_or_scaled(family, edit, factor, monkeypatch):
     scope, model = scope_of(family), small_model(family)
     layers = mapped_layers(scope)

@@ -106,6 +106,7 @@ def choices_of(family, edits):
 
 
 @pytest.mark.parametrize("family", EIGHT)
+@pytest.mark.few(3)
 def test_forced_and_forbidden_experts_are_those_of_a_router_changed_by_hand(family):
     scope = scope_for(made(family))
     base = scope.record(A)
