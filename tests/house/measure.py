@@ -42,6 +42,11 @@ class Source:
         """Return the syntax tree of the file."""
         return ast.parse(self.text)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Return all nodes of the syntax tree: several measures pass over them."""
+        return list(ast.walk(self.tree))
+
     @property
     def lines(self) -> int:
         """Return the number of all lines."""
@@ -50,19 +55,34 @@ class Source:
     @property
     def code_lines(self) -> int:
         """Return the number of lines with code: no blanks, comments, docstrings or imports."""
+        skipped: set[int] = set()
+        unclear: set[int] = set()
+        for node in self.nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom) or _is_docstring(node):
+                skipped.update(range(node.lineno, (node.end_lineno or 0) + 1))
+            elif isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno != node.lineno:
+                unclear.update(range(node.lineno, (node.end_lineno or 0) + 1))
+        bare = {
+            at
+            for at, line in enumerate(self.text.split("\n"), 1)
+            if line.strip() in ("", "\\") or line.lstrip().startswith("#")
+        }
+        if bare & unclear - skipped:  # a text has such a line, or a comment is between its parts
+            return len(self._lines_of_tokens() - skipped)
+        return self.text.count("\n") + 1 - len(bare | skipped)
+
+    def _lines_of_tokens(self) -> set[int]:
+        """Return the lines with tokens other than comments: exact, but it takes long."""
         lines: set[int] = set()
         skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT)
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
             if token.type not in (*skipped, tokenize.DEDENT, tokenize.ENDMARKER):
                 lines.update(range(token.start[0], token.end[0] + 1))
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import | ast.ImportFrom) or _is_docstring(node):
-                lines.difference_update(range(node.lineno, (node.end_lineno or 0) + 1))
-        return len(lines)
+        return lines
 
     def imports(self) -> Iterator[str]:
         """Yield the dotted names that the file imports, at any place in it."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 yield from _imported(node)
 
@@ -81,7 +101,7 @@ class Source:
 
     def vague_names(self) -> Iterator[str]:
         """Yield each name that is bound in the file and is one of `VAGUE`."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 name = node.id
             elif isinstance(node, ast.arg):
