@@ -134,6 +134,17 @@ def frozen():
         gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def default_dtype():
+    """What a test leaves of torch's default dtype would change the numbers of those after it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_default_dtype() != torch.float32:
+        left = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        pytest.fail(f"{left} is torch's default dtype")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
     """Settings, state and the hub's cache in folders of this run.
