@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from llmscope.models.loading.default_dtype import passing
+
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """Devices whose autocast is left."""
 
@@ -90,9 +92,10 @@ def default_settings(threads: int | None = None) -> Iterator[None]:
     Args:
         threads: the number of torch threads within; None: as many as now.
     """
-    dtype, before = torch.get_default_dtype(), torch.get_num_threads()
     with ExitStack() as stack:
         enter: Any = stack.enter_context
+        enter(passing())
+        dtype, before = torch.get_default_dtype(), torch.get_num_threads()
         if torch.is_inference_mode_enabled():
             enter(torch.inference_mode(False))
         for device in DEVICES:

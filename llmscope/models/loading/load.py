@@ -21,6 +21,7 @@ from llmscope.models.files.weight_headers import TensorHeaders, tensor_bytes
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.loading.backend import TRANSFORMERS, file_for_llama
+from llmscope.models.loading.default_dtype import loading_as
 from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, threads_for
 from llmscope.models.loading.dispatch import Placing, place
 from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, make_room, ran_out
@@ -263,14 +264,15 @@ def _model(
     packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
 
     def load(**settings: Any) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
-            str(weights.folder),
-            dtype="auto" if dtype is None else dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            **settings,
-            **placing.settings,
-        )
+        with loading_as(dtype):
+            return AutoModelForCausalLM.from_pretrained(
+                str(weights.folder),
+                dtype="auto" if dtype is None else dtype,
+                local_files_only=True,
+                output_loading_info=True,
+                **settings,
+                **placing.settings,
+            )
 
     accepted = {
         "trust_remote_code": trust_remote_code,

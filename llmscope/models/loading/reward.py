@@ -24,6 +24,7 @@ from llmscope.models.files.model_files import check_tokenizer_paths
 from llmscope.models.files.quantized import settings
 from llmscope.models.files.sizes import bounded
 from llmscope.models.loading.adapters import is_adapter
+from llmscope.models.loading.default_dtype import loading_as
 from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, ran_out
 from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources import Options, fetch
@@ -153,7 +154,8 @@ def _check_tokens(
 def _load_head(folder: Path, named: str, model: LoadedModel, options: Options) -> Any:
     from transformers import AutoModelForSequenceClassification
 
-    with transformers_bars(Meter(options.progress, "loading the reward model", None)):
+    meter = Meter(options.progress, "loading the reward model", None)
+    with transformers_bars(meter), loading_as(model.dtype):
         try:
             module, info = AutoModelForSequenceClassification.from_pretrained(
                 str(folder),
