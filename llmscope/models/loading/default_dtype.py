@@ -75,8 +75,8 @@ def loading_as(dtype: torch.dtype | None) -> Iterator[None]:
     """Let transformers change torch's default dtype within, while no other thread is in a pass.
 
     Args:
-        dtype: that of the model; None: not known yet. A load as float32 changes nothing, and waits
-            for nobody.
+        dtype: that of the model; None: not known yet. A load as float32 changes nothing, and no
+            other thread waits.
     """
     if dtype == torch.float32:
         yield
