@@ -18,10 +18,13 @@ from llmscope.engine.events import LoadFailed, Loading
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
 from llmscope.tui.state.workspaces import PANES, WORKSPACES
 from llmscope.tui.user_state import UserState
+from tests.thinned import thinned
 from tests.tui.conftest import Open, Session
 
 SIZES = [Size(width, height) for width in (0, 1, 2, 9) for height in (0, 1, 3)]
 TERMINALS = [(1, 1), (2, 2), (1, 40), (2, 40), (200, 1), (200, 2), (20, 3), (0, 0), (3, 200)]
+SHARES = [((200, 1), 0, 3), ((2, 40), 1, 3)]
+"""Terminals that share the actions by default, every third one; on one of 1 cell all are done."""
 LEAVING = ("quit", "quit-anywhere", "stop", "external-editor", "ask-chat")
 
 
@@ -86,6 +89,7 @@ async def test_every_widget_draws_without_room(
                 app.grid.enter(key)
                 await session.settle()
                 draw_new(session, seen)
+        await session.pilot.resize_terminal(1, 1)
         for action in ACTIONS:
             if action.name in LEAVING:
                 continue
@@ -106,10 +110,18 @@ async def test_every_widget_draws_without_room(
         assert sorted(kind.__name__ for kind in drawn - seen) == []
 
 
-@pytest.mark.few(3)
-@pytest.mark.parametrize("size", TERMINALS, ids=str)
+@pytest.mark.parametrize(
+    ("size", "first", "step"),
+    thinned([*SHARES, *((size, 0, 1) for size in TERMINALS)], lambda case: case in SHARES),
+    ids=str,
+)
 async def test_the_screen_is_drawn_on_a_tiny_terminal(
-    opened: Open, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open,
+    size: tuple[int, int],
+    first: int,
+    step: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -118,7 +130,7 @@ async def test_the_screen_is_drawn_on_a_tiny_terminal(
         for workspace in app.grid.workspaces:
             app.grid.open(workspace)
             await session.settle()
-        for action in ACTIONS:
+        for action in ACTIONS[first::step]:
             if action.name not in LEAVING:
                 action.run(app)
                 await session.settle()
@@ -132,10 +144,13 @@ async def test_the_screen_is_drawn_on_a_tiny_terminal(
         assert "layer" in session.screen_text() or not app.text
 
 
-async def test_a_terminal_may_change_between_tiny_sizes_at_any_time(opened: Open) -> None:
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+async def test_a_terminal_may_change_between_tiny_sizes_at_any_time(
+    opened: Open, step: int
+) -> None:
     async with opened() as session:
-        for action in ("palette", "help", "tour", "models", "jump", "messages"):
-            for size in (*TERMINALS, (120, 40)):
+        for at, action in enumerate(("palette", "help", "tour", "models", "jump", "messages")):
+            for size in (*TERMINALS, (120, 40))[at % step :: step]:
                 await session.pilot.resize_terminal(*size)
                 BY_NAME[action].run(session.app)
                 await session.pilot.resize_terminal(*TERMINALS[0])
