@@ -22,6 +22,7 @@ from tests.tui.terminal import test_output_guard as guard
 
 pexpect = pytest.importorskip("pexpect")
 
+ROOT = Path(__file__).parents[3]
 LATIN = "café au lait".encode("latin-1")
 READ = "caf\ufffd au lait"
 
@@ -179,10 +180,28 @@ def test_a_digit_after_an_escape_that_was_read_alone_is_a_key(
     assert keys_of(parser, "1[200~") == ["1", "left_square_bracket", "2", "0", "0", "tilde"]
 
 
-def test_a_paste_neither_resizes_the_screen_nor_presses_keys(
-    terminal: Callable[..., Terminal],  # noqa: F811
-) -> None:
-    program = terminal("builtin:sort", "--prompt", "CAB")
+COMMAND = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from llmscope.tui import run
+from tests.tui.acting import ActingEngine
+run._engine = lambda load, post: ActingEngine(post)
+from llmscope.cli import main
+main()
+"""
+"""The whole program but for the engine, whose libraries take seconds to import."""
+
+
+@pytest.fixture(params=["acting", pytest.param("real", marks=pytest.mark.slow)])
+def program(request: Any, terminal: Callable[..., Terminal]) -> Terminal:  # noqa: F811
+    """The program with a prompt of three letters, and with an engine that acts or the real one."""
+    arguments = ["builtin:sort", "--prompt", "CAB"]
+    if request.param == "real":
+        return terminal(*arguments)
+    return terminal(command=(sys.executable, ["-c", COMMAND, *arguments]))
+
+
+def test_a_paste_neither_resizes_the_screen_nor_presses_keys(program: Terminal) -> None:
     program.wait("Next token", "CAB")
     program.child.send("\x1b[200~<\x1b[48;5;20;50;200t\x11>\x1b[201~")
     program.wait("CAB<\ufffd[48;5;20;50;200t\ufffd>", "Next token")
@@ -192,8 +211,7 @@ def test_a_paste_neither_resizes_the_screen_nor_presses_keys(
     assert program.leave("\x11") == 0
 
 
-def test_any_bytes_can_be_pasted(terminal: Callable[..., Terminal]) -> None:  # noqa: F811
-    program = terminal("builtin:sort", "--prompt", "CAB")
+def test_any_bytes_can_be_pasted(program: Terminal) -> None:
     program.wait("Next token")
     program.child.send(LATIN)
     program.wait(READ)
