@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -388,7 +391,24 @@ def followed(lines: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     return front.asked
 
 
-async def test_the_copied_python_restores_the_whole_screen_in_a_fresh_process() -> None:
+def printed_in_a_fresh_process(lines: str) -> str:
+    command_line = [sys.executable, "-c", lines]
+    return subprocess.run(command_line, capture_output=True, text=True, check=True).stdout
+
+
+def printed_here(lines: str) -> str:
+    """Return what a script prints, without the seconds that importing the libraries takes."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(lines, {})
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [printed_here, pytest.param(printed_in_a_fresh_process, marks=pytest.mark.slow)],
+)
+async def test_the_copied_python_restores_the_whole_screen(printed: Callable[[str], str]) -> None:
     scope = llmscope.load("builtin:town-sft", adapters=["builtin:town-dpo", "builtin:town-grpo"])
     scope.compare(llmscope.load("builtin:town-pirate"))
     source = ModelSource(
@@ -413,10 +433,7 @@ print(json.dumps([figure.title, figure.values.tolist(), layer, head, position, s
 print(json.dumps([list(map(str, recording.edits)), scope.adapter, model_b.loaded_model.spec]))
 print(json.dumps([prompt, other, len(recording_b.prompt.ids)]))
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", lines + told], capture_output=True, text=True, check=True
-    )
-    title, figure, opened_with, prompts = ran.stdout.strip().split("\n")
+    title, figure, opened_with, prompts = printed(lines + told).strip().split("\n")
     assert title == shown.figure.title
     made_title, values, *rest = json.loads(figure)
     assert made_title == title
