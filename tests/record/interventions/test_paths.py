@@ -8,6 +8,7 @@ the receiver reads or writes there is caught; in the second only that is put in 
 import numpy as np
 import pytest
 import torch
+from transformers.models.falcon import modeling_falcon
 
 from llmscope.errors import ScopeError
 from llmscope.record.derive import tensors
@@ -36,7 +37,9 @@ FAMILIES = (
 FEW = ("llama", "gpt2", "gpt_neox", "gemma2", "granite", "olmo2", "qwen3_moe", "opt", "bloom")
 PARALLEL = ("gpt_neox", "phi", "gptj", "falcon")
 """Families whose MLP reads the stream before the layer, as attention does."""
-WITHOUT_HEADS = ("bloom", "falcon")
+# Up to transformers 5.24, falcon too computes attention inside its module.
+OLDER = not hasattr(modeling_falcon, "eager_attention_forward")
+WITHOUT_HEADS = ("bloom", "falcon") if OLDER else ("bloom",)
 """Families that compute attention inside its module."""
 CHANGES = {"granite": {"embedding_multiplier": 3.0, "attention_multiplier": 0.2}}
 """What stands at its neutral value in the small models otherwise."""
@@ -66,6 +69,9 @@ class Hand(Plain):
         if self.family == "gpt_neox":
             start = 36 * head + 12 * which
             return {"attention.query_key_value module": slice(start, start + 12)}
+        if self.family == "falcon":  # one head of keys, and one of values, behind the queries
+            start = 12 * (head if letter == "q" else HEADS + which - 1)
+            return {"self_attention.query_key_value module": slice(start, start + 12)}
         if self.family == "deepseek_v3":
             if letter == "q":
                 return {"self_attn.q_b_proj module": slice(16 * head, 16 * head + 16)}
