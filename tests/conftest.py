@@ -101,7 +101,7 @@ def pytest_xdist_auto_num_workers(config):
     More than there are cores, since some tests wait for programs that they start. But each process
     collects all tests, which takes longer than to run the fast ones, and slow ones take memory.
     """
-    return {"fast": 2, "not slow": 4}.get(config.getvalue("markexpr"), 3)
+    return {"fast": 2, "not slow": 3}.get(config.getvalue("markexpr"), 3)
 
 
 @pytest.hookimpl(optionalhook=True)
