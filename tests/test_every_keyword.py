@@ -33,6 +33,7 @@ from llmscope.runs.training import LensCallback, Run
 from llmscope.scope.scope import Scope
 from llmscope.support.sandbox import Cancelled
 from tests.cli.headless import print_screens
+from tests.copies import copied_models
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("anywidget")
@@ -520,6 +521,12 @@ KEYWORDS = [
     for name, function in functions()
     for keyword in sorted(keywords_of(name, function))
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def copies() -> Iterator[None]:
+    with copied_models():
+        yield
 
 
 @pytest.mark.few(30)
