@@ -53,10 +53,10 @@ def _by_name(node: ast.AST) -> Iterator[tuple[str, int]]:
     for call in ast.walk(node):
         if not isinstance(call, ast.Call):
             continue
-        named = ast.unparse(call.func).endswith(("import_module", "Lazy", "partial"))
-        for value in call.args if named else ():
-            if isinstance(value, ast.Constant) and value.value in MODULES:
-                yield value.value, call.lineno
+        texts = [value.value for value in call.args if isinstance(value, ast.Constant)]
+        names = [text for text in texts if text in MODULES]
+        if names and ast.unparse(call.func).endswith(("import_module", "Lazy", "partial")):
+            yield from ((name, call.lineno) for name in names)
 
 
 def graph() -> networkx.DiGraph[str]:

@@ -40,6 +40,15 @@ fitting.corpus = waits
 from llmscope.cli import main
 main()
 """
+HOLDS = """
+import sys
+from pathlib import Path
+from llmscope.jobs.state import open_unfinished
+
+with open_unfinished(Path(sys.argv[-1])):
+    print("works", flush=True)
+    sys.stdin.read()
+"""
 """Programs that stop in the middle of their work until their stdin is closed."""
 
 
@@ -71,12 +80,13 @@ def test_saved_activations(tmp_path):
     assert save() == 2  # a killed process holds nothing
 
 
-def test_fit_jacobian(tmp_path):
+@pytest.mark.parametrize("code", [HOLDS, pytest.param(FITS, marks=pytest.mark.slow)], ids=len)
+def test_fit_jacobian(tmp_path, code):
     prompts = tmp_path / "texts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS[:3]))
     corpus = ("--prompts", prompts, "--skip", "2", "--length", "12", "--max-prompts", "2")
     words = ("fit", "jacobian", "builtin:town", *corpus, "--out", tmp_path / "lens.safetensors")
-    with working(FITS, *words):
+    with working(code, *words):
         for more in ((), ("--force",)):
             assert "another process writes to" in failure(*words, *more)
         other = ("fit", "jacobian", "builtin:town", *corpus, "--out", tmp_path / "b.safetensors")

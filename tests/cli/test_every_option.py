@@ -530,7 +530,7 @@ def named_by(flag: str, value: tuple[str, ...]) -> set[str]:
 MATRIX = [(name, option) for name, case in CASES.items() for option in options_of(case)]
 
 
-@pytest.mark.few(60)
+@pytest.mark.few(45)
 @pytest.mark.parametrize(
     ("name", "option"), MATRIX, ids=[f"{name}-{option.opts[0]}" for name, option in MATRIX]
 )

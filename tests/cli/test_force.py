@@ -6,6 +6,7 @@ from llmscope.cli.app import command_named
 from llmscope.cli.command_table import COMMANDS
 from tests.cli.running import failure, run
 from tests.jobs.snapshots.files import write_rows
+from tests.runs.making import written
 
 TOWN = "builtin:town"
 ROWS = [{"prompt": text} for text in ("Anna has a red ball.", "Ben has a cat.", "The dog is big.")]
@@ -69,7 +70,7 @@ def test_a_folder_of_another_job(tmp_path, prompts, command):
     if command == "snapshot":
         asked, other = ("snapshot", TOWN, "--lens"), ("tokens", "next-token")
     else:
-        asked, other = ("compare", TOWN, TOWN, "--skip"), ("0", "1")
+        asked, other = ("compare", TOWN, TOWN, "--resamples", "20", "--skip"), ("0", "1")
     more = ("--prompts", prompts, "--out", out)
     assert run(*asked, other[0], *more).exit_code == 0
     (out / "note.txt").write_text("mine")
@@ -99,10 +100,10 @@ def test_force_empties_no_folder_of_others(tmp_path, prompts):
 
 
 def test_tables_of_a_run_in_the_way(tmp_path):
-    out = tmp_path / "tables"
-    asked = ("watch", "builtin:town-run", "--export", out)
+    out, training = tmp_path / "tables", written(tmp_path / "run", quick=True)
+    asked = ("watch", training, "--export", out)
     assert run(*asked).exit_code == 0
     line = failure(*asked)
     assert "is not empty (try: another folder, or --force to replace the tables in it)" in line
     assert run(*asked, "--force").exit_code == 0
-    assert "it takes --export FOLDER" in failure("watch", "builtin:town-run", "--force", code=2)
+    assert "it takes --export FOLDER" in failure("watch", training, "--force", code=2)

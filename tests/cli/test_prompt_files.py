@@ -24,7 +24,9 @@ ROWS = [
 TOWN = "builtin:town"
 ASKED = {
     "snapshot": lambda path, out: ("snapshot", TOWN, "--lens", "tokens", "--out", out),
-    "compare": lambda path, out: ("compare", TOWN, TOWN, "--skip", "0", "--out", out, "--json"),
+    "compare": lambda path, out: (
+        *("compare", TOWN, TOWN, "--skip", "0", "--resamples", "20", "--out", out, "--json"),
+    ),
     "examples": lambda path, out: ("examples", TOWN, "--neuron", "1.3", "--out", out, "--json"),
     "fit jacobian": lambda path, out: (
         *("fit", "jacobian", TOWN, "--skip", "0", "--held-out", "0", "--max-prompts", "2"),
@@ -48,10 +50,17 @@ def test_the_formats_hold_the_same_prompts(tmp_path):
     assert held == dict.fromkeys(SUFFIXES, wanted)
 
 
-@pytest.mark.parametrize("command", ASKED)
-def test_a_command_reads_each_format(tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "suffixes"),
+    [
+        ("snapshot", SUFFIXES),
+        *((name, (".jsonl", ".parquet")) for name in list(ASKED)[1:]),
+        *(pytest.param(name, SUFFIXES, marks=pytest.mark.slow) for name in list(ASKED)[1:]),
+    ],
+)
+def test_a_command_reads_each_format(tmp_path, command, suffixes):
     told = {}
-    for suffix in SUFFIXES:
+    for suffix in suffixes:
         path = write_rows(tmp_path / f"prompts{suffix}", ROWS)
         out = tmp_path / suffix[1:]
         result = run(*ASKED[command](path, out), "--prompts", path)
@@ -93,7 +102,8 @@ def test_nothing_else_opens_a_file_of_prompts():
     readers = [
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
-        if any(
+        if "csv" in path.read_text()
+        and any(
             isinstance(node, ast.Attribute)
             and node.attr in ("reader", "DictReader")
             and isinstance(node.value, ast.Name)

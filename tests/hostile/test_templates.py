@@ -100,6 +100,7 @@ def test_the_text_is_that_of_apply_chat_template(tokenizer, name, asked):
 
 
 @pytest.mark.usefixtures("small_memory")
+@pytest.mark.few(12)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_costs_a_line(tokenizer, name):
     tokenizer.chat_template = HOSTILE[name]

@@ -19,6 +19,7 @@ from llmscope.runs.reader import RunReader
 from llmscope.runs.training import LensCallback, Run
 from llmscope.runs.training import callback as callback_module
 from tests.runs.training.small import LENSES, PROMPTS, loop, same, town
+from tests.thinned import thinned
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -96,6 +97,10 @@ FAULTS = {
 }
 
 
+FURTHER = {"a full disk", "a disk that is read-only", "no memory", "a folder that is a file"}
+"""Faults that end a recording as others do; they run with the slow tests."""
+
+
 @contextlib.contextmanager
 def gone(folder):
     shutil.rmtree(folder)
@@ -115,7 +120,7 @@ def plain():
     return loop(*town(), 4)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", thinned(FAULTS, lambda name: name not in FURTHER))
 def test_the_training_goes_on(tmp_path, plain, name):
     fault, said = FAULTS[name]
     model, tokenizer = town()
@@ -189,9 +194,26 @@ sys.stdin.read()
 """
 
 
-def test_a_second_training_into_one_folder_warns_and_goes_on(tmp_path):
+WRITER = """
+import sys
+from pathlib import Path
+from tests.runs.making import info, figures, line
+from llmscope.runs.writer import RunWriter
+
+run = RunWriter(Path(sys.argv[1]), info())
+run.add(figures(0), line(0), began=0.0)
+print("recorded", flush=True)
+sys.stdin.read()
+"""
+"""Holds a folder as a training does, without torch, whose import takes seconds."""
+
+
+@pytest.mark.parametrize(
+    "holder", [WRITER, pytest.param(HOLDER, marks=pytest.mark.slow)], ids=["writer", "training"]
+)
+def test_a_second_training_into_one_folder_warns_and_goes_on(tmp_path, holder):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, tmp_path / "run"],
+        [sys.executable, "-c", holder, tmp_path / "run"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
